@@ -1,0 +1,239 @@
+package sealed_test
+
+import (
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/fxamacker/cbor/v2"
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"example.com/sealed"
+)
+
+// reference is the session that all figures of this project are measured with.
+type reference struct {
+	UserID int64           `cbor:"1,keyasint,omitempty"`
+	Role   string          `cbor:"2,keyasint,omitempty"`
+	Theme  string          `cbor:"3,keyasint,omitempty"`
+	Cart   []referenceItem `cbor:"4,keyasint,omitempty"`
+}
+
+type referenceItem struct {
+	SKU string `cbor:"1,keyasint"`
+	Qty int    `cbor:"2,keyasint"`
+}
+
+func referenceSession() reference {
+	return reference{UserID: 1042, Role: "user", Theme: "dark", Cart: []referenceItem{{"mug", 1}, {"tee", 2}}}
+}
+
+// A sink is a ResponseWriter that costs as little as one can.
+type sink struct{ header http.Header }
+
+func (s *sink) Header() http.Header         { return s.header }
+func (s *sink) Write(b []byte) (int, error) { return len(b), nil }
+func (s *sink) WriteHeader(int)             {}
+
+// serve serves one request again and again, whose only cookie is c.
+func serve(b *testing.B, h http.Handler, cookies ...*http.Cookie) {
+	b.Helper()
+	r := httptest.NewRequest("GET", "/", nil)
+	for _, c := range cookies {
+		r.AddCookie(c)
+	}
+	w := &sink{http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.header)
+		h.ServeHTTP(w, r)
+	}
+}
+
+// benchManager returns a manager, the secret of its key, and the cookies of a
+// session that holds data.
+func benchManager[T any](b *testing.B, data T, cookie sealed.Cookie) (*sealed.Manager[T], sealed.Key, []*http.Cookie) {
+	b.Helper()
+	key := sealed.GenerateKey()
+	keys, err := sealed.NewKeyring(key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	m, err := sealed.New(keys, sealed.Config[T]{Cookie: cookie})
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := m.Update(r.Context(), func(s *T) { *s = data }); err != nil {
+			b.Fatal(err)
+		}
+	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	return m, key, w.Result().Cookies()
+}
+
+// BenchmarkUntouched is a request whose handler never asks for the session.
+func BenchmarkUntouched(b *testing.B) {
+	m, _, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	serve(b, m.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), cookies...)
+}
+
+// BenchmarkGet is a request whose handler reads the session.
+func BenchmarkGet(b *testing.B) {
+	m, _, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if s, err := m.Get(r.Context()); err != nil || s.UserID != 1042 {
+			b.Fatal(s, err)
+		}
+	})), cookies...)
+}
+
+// BenchmarkUpdate is a request whose handler changes the session.
+func BenchmarkUpdate(b *testing.B) {
+	m, _, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	serve(b, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := m.Update(r.Context(), func(s *reference) { s.Cart[0].Qty = 9 }); err != nil {
+			b.Fatal(err)
+		}
+	})), cookies...)
+}
+
+// A floor opens and seals the same tokens as the manager in a straight line of
+// library calls. It leaves out all that makes them sessions: the choice of a
+// key, lifetimes, the request's context, errors with reasons, headers for caches.
+type floor struct {
+	aead   cipher.AEAD
+	prefix []byte // of every token
+}
+
+// floorRecord is the plaintext of a token.
+type floorRecord struct {
+	_        struct{} `cbor:",toarray"`
+	ID       [16]byte
+	Created  int64
+	LastUsed int64
+	Expires  int64
+	Data     reference
+}
+
+const floorName = "__Host-session"
+
+func newFloor(b *testing.B, key sealed.Key) *floor {
+	b.Helper()
+	secret, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(key.Text(), "sealed-key-1-"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	derived, err := hkdf.Key(sha256.New, secret, nil, "sealed/v1 aead", chacha20poly1305.KeySize)
+	if err != nil {
+		b.Fatal(err)
+	}
+	aead, err := chacha20poly1305.NewX(derived)
+	if err != nil {
+		b.Fatal(err)
+	}
+	id, err := hex.DecodeString(key.ID())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &floor{aead: aead, prefix: append([]byte{1}, id...)}
+}
+
+func (f *floor) associated(token []byte) []byte {
+	return append(append(append(make([]byte, 0, 32), token[:5]...), byte(len(floorName))), floorName...)
+}
+
+func (f *floor) get(r *http.Request) (rec floorRecord, err error) {
+	c, err := r.Cookie(floorName)
+	if err != nil {
+		return rec, err
+	}
+	token, err := base64.RawURLEncoding.DecodeString(c.Value)
+	if err != nil {
+		return rec, err
+	}
+	plaintext, err := f.aead.Open(token[29:29], token[5:29], token[29:], f.associated(token))
+	if err != nil {
+		return rec, err
+	}
+	return rec, cbor.Unmarshal(plaintext, &rec)
+}
+
+func (f *floor) set(w http.ResponseWriter, rec *floorRecord) error {
+	plaintext, err := cbor.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	token := make([]byte, 29, 29+len(plaintext)+16)
+	copy(token, f.prefix)
+	rand.Read(token[5:])
+	token = f.aead.Seal(token, token[5:], plaintext, f.associated(token))
+	http.SetCookie(w, &http.Cookie{
+		Name: floorName, Value: base64.RawURLEncoding.EncodeToString(token),
+		Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
+	return nil
+}
+
+// BenchmarkFloorGet is what BenchmarkGet is judged by.
+func BenchmarkFloorGet(b *testing.B) {
+	_, key, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	f := newFloor(b, key)
+	serve(b, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if rec, err := f.get(r); err != nil || rec.Data.UserID != 1042 {
+			b.Fatal(rec, err)
+		}
+	}), cookies...)
+}
+
+// BenchmarkFloorUpdate is what BenchmarkUpdate is judged by.
+func BenchmarkFloorUpdate(b *testing.B) {
+	_, key, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	f := newFloor(b, key)
+	serve(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec, err := f.get(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		rec.Data.Cart[0].Qty = 9
+		if err := f.set(w, &rec); err != nil {
+			b.Fatal(err)
+		}
+	}), cookies...)
+}
+
+// BenchmarkSize reads and changes sessions of growing size.
+func BenchmarkSize(b *testing.B) {
+	type blob struct {
+		Text string `cbor:"1,keyasint"`
+	}
+	for _, size := range []int{100, 1 << 10, 2800, 4 << 10, 8 << 10, 16 << 10} {
+		m, _, cookies := benchManager(b, blob{strings.Repeat("x", size)}, sealed.Cookie{MaxChunks: 8})
+		b.Run(fmt.Sprintf("get/%d", size), func(b *testing.B) {
+			serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if _, err := m.Get(r.Context()); err != nil {
+					b.Fatal(err)
+				}
+			})), cookies...)
+		})
+		b.Run(fmt.Sprintf("update/%d", size), func(b *testing.B) {
+			n := 0
+			serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				n++
+				err := m.Update(r.Context(), func(s *blob) { s.Text = strconv.Itoa(n%10) + s.Text[1:] })
+				if err != nil {
+					b.Fatal(err)
+				}
+			})), cookies...)
+		})
+	}
+}

@@ -1,0 +1,349 @@
+package sealed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Config configures a [Manager]. Its zero value is secure and ready to use: a
+// host-only, HttpOnly, Secure cookie that ends with the browser and after a day.
+//
+// [New] copies it; the functions in it are called concurrently.
+type Config[T any] struct {
+	Cookie Cookie
+
+	// Lifetime ends a session that long after its start or renewal, whatever
+	// its use. Default 24 h, at most 400 days (RFC 6265bis, section 5.5).
+	//
+	// Shortening it shortens the sessions that exist; lengthening it does not
+	// lengthen them.
+	Lifetime time.Duration
+
+	// IdleTimeout ends a session that has not been used for that long. Default
+	// none. Use is recorded in steps of a quarter of it, so that most responses
+	// need no cookie; a session may thus end up to a quarter early, never late.
+	IdleTimeout time.Duration
+
+	// Persistent lets the cookie outlive the browser, by Max-Age. Default no:
+	// the browser forgets it when it is closed.
+	Persistent bool
+
+	// TermsFor gives the terms of one session, in place of the three fields
+	// above ("remember me"). It must be a pure function of the session, which
+	// it must not change. A longer lifetime applies from the next renewal on, a
+	// shorter one at once.
+	TermsFor func(T) Terms
+
+	// Subject says whose session it is, "" for nobody's. When it changes, at
+	// login and logout, the session gets a new ID and new deadlines and the old
+	// ID is revoked, against session fixation. It must be a pure function of
+	// the session, which it must not change.
+	//
+	// Security considerations: without it, call [Manager.Renew] at every login.
+	Subject func(T) string
+
+	// Purpose tells managers apart that share keys and a cookie name: a token
+	// of one does not open with another. At most 255 bytes.
+	Purpose string
+
+	// Revocations is the list of sessions that were ended early. Default none.
+	//
+	// Security considerations: without it, a copy of a cookie works until it
+	// expires, also after logout.
+	Revocations RevocationList
+
+	// Observe is told of each [Event], within the request, so it should be
+	// quick. It must not call the manager with the same context.
+	Observe func(context.Context, Event)
+}
+
+// Terms are how long one session lasts. The zero Terms are those of the
+// [Config]; if only Lifetime is zero, it alone is taken from there.
+type Terms struct {
+	Lifetime    time.Duration // from start or renewal
+	IdleTimeout time.Duration // since last use; 0 is none
+	Persistent  bool          // the cookie outlives the browser
+}
+
+// Cookie describes the session's cookie. It always has HttpOnly, so that
+// scripts cannot read it.
+type Cookie struct {
+	// Name defaults to "__Host-session", or to "session" with Insecure. It is
+	// sealed into the token: renaming the cookie ends all sessions.
+	//
+	// Security considerations: browsers take a "__Host-" cookie from exactly
+	// this host over HTTPS only, so that no sibling domain can plant one (RFC
+	// 6265bis, section 4.1.3.2). With Domain or Path, which that prefix
+	// forbids, "__Secure-" is the next best.
+	Name string
+
+	Domain string // default none: this host only
+	Path   string // default "/"
+
+	// SameSite defaults to Lax. None needs Secure, and a defence against
+	// cross-site requests such as [http.CrossOriginProtection].
+	SameSite http.SameSite
+
+	// Partitioned keeps a cookie per top-level site when embedded (CHIPS).
+	Partitioned bool
+
+	// MaxChunks is how many cookies one session may be split over. Default 1,
+	// at most 16. Servers and proxies limit the header that they come back in,
+	// nginx for one to 8 KiB a line.
+	MaxChunks int
+
+	// Insecure omits Secure, for development over plain HTTP where the browser
+	// does not treat localhost as secure, as Safari.
+	//
+	// Security considerations: anyone on the network can take over sessions.
+	Insecure bool
+}
+
+const (
+	defaultName         = "__Host-session"
+	defaultInsecureName = "session"
+	defaultLifetime     = 24 * time.Hour
+	maxLifetime         = 400 * 24 * time.Hour // RFC 6265bis, section 5.5
+	maxAttribute        = 1024                 // longer ones are ignored: RFC 6265bis, section 5.6
+	minRoom             = 512                  // characters of token that name and attributes must leave
+)
+
+// format checks c and returns how its cookies are written.
+func (c Cookie) format() (cookieFormat, error) {
+	if c.Name == "" {
+		c.Name = defaultName
+		if c.Insecure {
+			c.Name = defaultInsecureName
+		}
+	}
+	errs := c.prefixErrors()
+	if c.Path == "" {
+		c.Path = "/"
+	}
+	if c.SameSite == 0 || c.SameSite == http.SameSiteDefaultMode {
+		c.SameSite = http.SameSiteLaxMode
+	}
+	if c.MaxChunks == 0 {
+		c.MaxChunks = 1
+	}
+	if c.MaxChunks < 1 || c.MaxChunks > maxChunkCount {
+		errs = append(errs, fmt.Errorf("Cookie.MaxChunks %d is not between 1 and %d", c.MaxChunks, maxChunkCount))
+	}
+	if c.SameSite < http.SameSiteLaxMode || c.SameSite > http.SameSiteNoneMode {
+		errs = append(errs, fmt.Errorf("Cookie.SameSite %d is unknown", c.SameSite))
+	}
+	if c.SameSite == http.SameSiteNoneMode && c.Insecure {
+		errs = append(errs, errors.New("Cookie.SameSite None needs Secure, which Insecure omits: browsers refuse it"))
+	}
+	if c.Partitioned && c.Insecure {
+		errs = append(errs, errors.New("Cookie.Partitioned needs Secure, which Insecure omits: browsers refuse it"))
+	}
+	attributes, err := c.attributes()
+	f := cookieFormat{name: c.Name, attributes: attributes, maxChunks: c.MaxChunks}
+	if err == nil && len(errs) == 0 && f.chunkLen(int(maxLifetime/time.Second)) < minRoom {
+		err = fmt.Errorf("Cookie.Name, Domain and Path leave fewer than %d of a Set-Cookie line's %d bytes", minRoom, maxSetCookie)
+	}
+	return f, errors.Join(append(errs, err)...)
+}
+
+// prefixErrors checks the promises of the name's prefix, which browsers match
+// without regard to case (RFC 6265bis, section 5.7).
+func (c Cookie) prefixErrors() (errs []error) {
+	has := func(prefix string) bool {
+		return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
+	}
+	if has("__Host-") && c.Domain != "" {
+		errs = append(errs, fmt.Errorf("Cookie.Domain %q contradicts the __Host- prefix of the name: browsers refuse it; choose a name with __Secure-", c.Domain))
+	}
+	if has("__Host-") && c.Path != "" && c.Path != "/" {
+		errs = append(errs, fmt.Errorf("Cookie.Path %q contradicts the __Host- prefix of the name: browsers refuse it; choose a name with __Secure-", c.Path))
+	}
+	if c.Insecure && (has("__Host-") || has("__Secure-") || has("__Http-")) {
+		errs = append(errs, fmt.Errorf("Cookie.Insecure contradicts the prefix of the name %q: browsers refuse it", c.Name))
+	}
+	return errs
+}
+
+// attributes returns what follows name and value in a Set-Cookie line. What
+// net/http would leave out or change in silence is an error.
+func (c Cookie) attributes() (string, error) {
+	const value = "x"
+	cookie := http.Cookie{
+		Name: c.Name, Value: value, Path: c.Path, Domain: c.Domain, SameSite: c.SameSite,
+		HttpOnly: true, Secure: !c.Insecure, Partitioned: c.Partitioned && !c.Insecure,
+	}
+	var errs []error
+	if err := cookie.Valid(); err != nil {
+		errs = append(errs, fmt.Errorf("Cookie: %s (Name %q, Path %q, Domain %q)", strings.TrimPrefix(err.Error(), "http: "), c.Name, c.Path, c.Domain))
+	}
+	if len(c.Name) > 255 {
+		errs = append(errs, fmt.Errorf("Cookie.Name has %d bytes, more than 255", len(c.Name)))
+	}
+	if !strings.HasPrefix(c.Path, "/") || len(c.Path) > maxAttribute {
+		errs = append(errs, fmt.Errorf("Cookie.Path %.40q must start with / and have at most %d bytes", c.Path, maxAttribute))
+	}
+	if len(c.Domain) > maxAttribute {
+		errs = append(errs, fmt.Errorf("Cookie.Domain has %d bytes, more than %d", len(c.Domain), maxAttribute))
+	}
+	attributes, ok := strings.CutPrefix(cookie.String(), c.Name+"="+value)
+	if !ok && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("Cookie.Name %q cannot be sent", c.Name))
+	}
+	return attributes, errors.Join(errs...)
+}
+
+func (t Terms) check() error {
+	var errs []error
+	switch {
+	case t.Lifetime < time.Millisecond:
+		errs = append(errs, fmt.Errorf("Lifetime %v is not a positive number of milliseconds", t.Lifetime))
+	case t.Lifetime > maxLifetime:
+		errs = append(errs, fmt.Errorf("Lifetime %v is longer than 400 days, which browsers cut", t.Lifetime))
+	}
+	switch {
+	case t.IdleTimeout < 0 || t.IdleTimeout > 0 && t.IdleTimeout < time.Millisecond:
+		errs = append(errs, fmt.Errorf("IdleTimeout %v is not a positive number of milliseconds", t.IdleTimeout))
+	case t.IdleTimeout > t.Lifetime:
+		errs = append(errs, fmt.Errorf("IdleTimeout %v is longer than the Lifetime %v", t.IdleTimeout, t.Lifetime))
+	}
+	return errors.Join(errs...)
+}
+
+// New returns a manager of sessions of type T, sealed with keys.
+//
+// T is encoded by [github.com/fxamacker/cbor/v2] in deterministic CBOR: use its
+// struct tags, integer keys make small cookies. A type that cannot be encoded
+// is an error, and so is one that would lose its data, such as a struct with
+// unexported fields only. The error names everything that is wrong.
+func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
+	m := &Manager[T]{keys: keys, config: config}
+	var errs []error
+	if keys == nil || primaryOf(keys.snapshot(), time.Now()) == nil {
+		errs = append(errs, errors.New("no keys: use NewKeyring or ParseKeyring"))
+	}
+	if !aeadAvailable() {
+		errs = append(errs, errors.New("XChaCha20-Poly1305 is not available under GODEBUG=fips140=only, as FIPS 140 does not approve it"))
+	}
+	var err error
+	if m.format, err = config.Cookie.format(); err != nil {
+		errs = append(errs, err)
+	}
+	if len(config.Purpose) > 255 {
+		errs = append(errs, fmt.Errorf("Purpose has %d bytes, more than 255", len(config.Purpose)))
+	}
+	m.terms = Terms{Lifetime: config.Lifetime, IdleTimeout: config.IdleTimeout, Persistent: config.Persistent}
+	if m.terms.Lifetime == 0 {
+		m.terms.Lifetime = defaultLifetime
+	}
+	errs = append(errs, m.terms.check(), m.initCodec())
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("sealed: configuration: %w", err)
+	}
+	m.cookieAssociated = associatedSuffix(m.format.name, config.Purpose)
+	m.plainAssociated = associatedSuffix("", config.Purpose)
+	return m, nil
+}
+
+// initCodec prepares the encoding of T and proves that T's zero value survives
+// it.
+func (m *Manager[T]) initCodec() error {
+	if err := checkType(reflect.TypeFor[T](), map[reflect.Type]bool{}); err != nil {
+		return err
+	}
+	// The Core Deterministic Encoding of RFC 8949, section 4.2.1, with times
+	// to the nanosecond: the default would cut them to seconds in silence.
+	encoding := cbor.CoreDetEncOptions()
+	encoding.Time = cbor.TimeRFC3339Nano
+	decoding := cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		MaxNestedLevels:  maxNesting,
+		MaxArrayElements: maxElements,
+		MaxMapPairs:      maxElements,
+
+		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
+	}
+	var err error
+	if m.encoding, err = encoding.EncMode(); err != nil {
+		return err
+	}
+	if m.decoding, err = decoding.DecMode(); err != nil {
+		return err
+	}
+	var zero T
+	if m.zero, err = m.encode(&zero); err != nil {
+		return fmt.Errorf("session type %v: %w", reflect.TypeFor[T](), err)
+	}
+	return nil
+}
+
+// The limits of a session's data. They lie above what a cookie can hold, but
+// for nesting, which costs stack to decode.
+const (
+	maxNesting  = 32
+	maxElements = 1 << 16
+)
+
+var (
+	cborMarshaler   = reflect.TypeFor[cbor.Marshaler]()
+	binaryMarshaler = reflect.TypeFor[interface{ MarshalBinary() ([]byte, error) }]()
+)
+
+// checkType refuses types whose data CBOR would lose in silence, or can encode
+// but never decode. seen holds the types on the way, as types may be recursive.
+func checkType(t reflect.Type, seen map[reflect.Type]bool) error {
+	if seen[t] || marshals(t) {
+		return nil
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Uintptr, reflect.Complex64, reflect.Complex128:
+		return fmt.Errorf("session type: %v cannot be encoded", t)
+	case reflect.Interface:
+		if t.NumMethod() > 0 {
+			return fmt.Errorf("session type: %v could be encoded but not decoded: use a concrete type", t)
+		}
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return checkType(t.Elem(), seen)
+	case reflect.Map:
+		return errors.Join(checkType(t.Key(), seen), checkType(t.Elem(), seen))
+	case reflect.Struct:
+		return checkFields(t, seen)
+	}
+	return nil
+}
+
+func checkFields(t reflect.Type, seen map[reflect.Type]bool) error {
+	var errs []error
+	stored := 0
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if (!field.IsExported() && !field.Anonymous) || field.Tag.Get("cbor") == "-" {
+			continue
+		}
+		stored++
+		errs = append(errs, checkType(field.Type, seen))
+	}
+	if stored == 0 && t.NumField() > 0 {
+		errs = append(errs, fmt.Errorf("session type: no field of %v is exported, so its data would be lost: export them, or implement cbor.Marshaler or encoding.BinaryMarshaler", t))
+	}
+	return errors.Join(errs...)
+}
+
+// marshals reports whether the CBOR library leaves t to itself or to t.
+func marshals(t reflect.Type) bool {
+	for _, m := range []reflect.Type{cborMarshaler, binaryMarshaler} {
+		if t.Implements(m) || reflect.PointerTo(t).Implements(m) {
+			return true
+		}
+	}
+	return t == reflect.TypeFor[big.Int]() // encoded as a bignum
+}

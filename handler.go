@@ -1,0 +1,249 @@
+package sealed
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// An exchange is one request and its response. It is one allocation, with all
+// that the wrapped handler gets; the session's state follows when it is needed.
+type exchange[T any] struct {
+	m       *Manager[T]
+	request http.Request // for the wrapped handler
+	context requestContext[T]
+	writer  responseWriter[T]
+
+	mu        sync.Mutex
+	committed atomic.Bool // the headers are sent, or never will be; changed under mu
+	finished  bool        // the handler has returned or panicked
+	*state[T]             // nil until the session is asked for
+}
+
+// requestContext is the context of the wrapped handler. Its key is the manager
+// itself, so that managers can be nested.
+type requestContext[T any] struct {
+	context.Context
+	exchange *exchange[T]
+}
+
+func (c *requestContext[T]) Value(key any) any {
+	if m, ok := key.(*Manager[T]); ok && m == c.exchange.m {
+		return c.exchange
+	}
+	return c.Context.Value(key)
+}
+
+func (m *Manager[T]) exchange(ctx context.Context) (*exchange[T], error) {
+	if e, ok := ctx.Value(m).(*exchange[T]); ok {
+		return e, nil
+	}
+	return nil, ErrNoHandler
+}
+
+// Handler returns a handler that gives next access to the session by the
+// request's context. It decrypts nothing until the session is asked for.
+//
+// The cookie is set when next sends its headers: at the first WriteHeader (but
+// not for an informational status, such as 103 Early Hints), Write, ReadFrom,
+// Flush or Hijack, or when it returns. If it panics before, nothing is set. The
+// writer that next gets can flush, hijack, push and copy by [io.ReaderFrom]
+// exactly if the server's can, also through [http.ResponseController].
+//
+// A response whose handler read the session gets "Vary: Cookie"; one that sets
+// the cookie gets "Cache-Control: no-store", unless next has chosen private or
+// no-store, so that no cache can hand a session to somebody else (RFC 9111,
+// section 7.3). After a hijack, next writes the headers itself: they are in
+// Header.
+//
+// Handlers may be nested: those of one manager share one session per request.
+func (m *Manager[T]) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if outer, err := m.exchange(r.Context()); err == nil && !outer.done() {
+			next.ServeHTTP(w, r)
+			return
+		}
+		e := &exchange[T]{m: m}
+		e.context = requestContext[T]{r.Context(), e}
+		e.writer = responseWriter[T]{w, e}
+		copyWithContext(&e.request, r, &e.context)
+		returned := false
+		defer func() { e.finish(r, returned) }()
+		next.ServeHTTP(e.writer.capable(), &e.request)
+		returned = true
+	})
+}
+
+// copyWithContext is r.WithContext into memory that is there: the compiler
+// inlines it and keeps its copy on the stack.
+func copyWithContext(dst, r *http.Request, ctx context.Context) {
+	*dst = *r.WithContext(ctx)
+}
+
+// done reports whether the handler has returned.
+func (e *exchange[T]) done() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.finished
+}
+
+// finish ends the exchange: what is changed later could not be sent. It commits
+// unless the handler has panicked. It copies to the outer request what the
+// server and outer handlers look for there: the form, whose temporary files the
+// server deletes, and the pattern that a ServeMux matched.
+func (e *exchange[T]) finish(outer *http.Request, returned bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if returned && !e.committed.Load() {
+		e.complete(e.writer.Header())
+	}
+	e.committed.Store(true)
+	e.finished = true
+	outer.Pattern = e.request.Pattern
+	if outer.MultipartForm == nil {
+		outer.MultipartForm = e.request.MultipartForm
+	}
+}
+
+// commit completes the response's headers before they are sent, once.
+func (e *exchange[T]) commit() {
+	if e.committed.Load() {
+		return // spares later writes the lock
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.committed.Swap(true) {
+		e.complete(e.writer.Header())
+	}
+}
+
+func (e *exchange[T]) complete(h http.Header) {
+	if e.state == nil {
+		return
+	}
+	if vary := h["Vary"]; len(vary) == 0 {
+		e.vary[0] = "Cookie"
+		h["Vary"] = e.vary[:]
+	} else if !hasToken(vary, "Cookie") && !hasToken(vary, "*") {
+		h["Vary"] = append(vary, "Cookie")
+	}
+	lines := e.setCookies(e.context.Context)
+	if len(lines) == 0 {
+		return
+	}
+	if existing := h["Set-Cookie"]; len(existing) > 0 {
+		lines = append(slices.DeleteFunc(slices.Clone(existing), e.m.format.owns), lines...)
+	}
+	h["Set-Cookie"] = lines
+	if cache := h["Cache-Control"]; !hasToken(cache, "private") && !hasToken(cache, "no-store") {
+		h["Cache-Control"] = []string{"no-store"}
+	}
+}
+
+// hasToken reports whether a header of comma-separated tokens holds one, in any
+// case (RFC 9110, section 5.6.1).
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for part := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(trimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A responseWriter commits the session before anything is sent.
+type responseWriter[T any] struct {
+	http.ResponseWriter
+	exchange *exchange[T]
+}
+
+// Unwrap lets [http.ResponseController] reach the deadlines of the connection.
+func (w *responseWriter[T]) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *responseWriter[T]) WriteHeader(status int) {
+	// An informational response is not the response (RFC 9110, section 15.2),
+	// but 101 is the last one in HTTP.
+	if status < 100 || status > 199 || status == http.StatusSwitchingProtocols {
+		w.exchange.commit()
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *responseWriter[T]) Write(b []byte) (int, error) {
+	w.exchange.commit()
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *responseWriter[T]) WriteString(s string) (int, error) {
+	w.exchange.commit()
+	return io.WriteString(w.ResponseWriter, s)
+}
+
+// ReadFrom lets a copy reach the connection's own, which may be sendfile.
+func (w *responseWriter[T]) ReadFrom(r io.Reader) (int64, error) {
+	w.exchange.commit()
+	if rf, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+		return rf.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{w.ResponseWriter}, r)
+}
+
+// FlushError is what [http.ResponseController] calls.
+func (w *responseWriter[T]) FlushError() error {
+	w.exchange.commit()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// The writer of a handler has the optional interfaces of the server's, and no
+// others: handlers test for them. Each type holds one pointer, so making it an
+// interface allocates nothing.
+type (
+	flushWriter[T any]  struct{ *responseWriter[T] }
+	hijackWriter[T any] struct{ flushWriter[T] }
+	pushWriter[T any]   struct{ flushWriter[T] }
+)
+
+func (w flushWriter[T]) Flush() { _ = w.FlushError() }
+
+func (w hijackWriter[T]) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.exchange.commit()
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+func (w pushWriter[T]) Push(target string, opts *http.PushOptions) error {
+	return w.ResponseWriter.(http.Pusher).Push(target, opts)
+}
+
+// capable returns w as the type that can do what the wrapped writer can, or one
+// that [http.ResponseController] would find inside it.
+func (w *responseWriter[T]) capable() http.ResponseWriter {
+	if _, ok := w.ResponseWriter.(http.Pusher); ok { // HTTP/2, which has no Hijack
+		return pushWriter[T]{flushWriter[T]{w}}
+	}
+	flushes := false
+	for inner := w.ResponseWriter; ; {
+		if _, ok := inner.(http.Hijacker); ok {
+			return hijackWriter[T]{flushWriter[T]{w}}
+		}
+		if _, ok := inner.(http.Flusher); ok {
+			flushes = true
+		}
+		unwrapper, ok := inner.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		inner = unwrapper.Unwrap()
+	}
+	if flushes {
+		return flushWriter[T]{w}
+	}
+	return w
+}

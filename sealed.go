@@ -1,0 +1,415 @@
+// Package sealed keeps a web application's session in an encrypted cookie.
+//
+// A session is a struct of the application's own. It is encoded as CBOR, sealed
+// with XChaCha20-Poly1305 under rotating keys, and stored nowhere but in the
+// visitor's cookie, so every instance that has the keys can serve every
+// request. The visitor can neither read nor change it.
+//
+// # Use
+//
+// Make a key with [GenerateKey], keep its [Key.Text] as a secret, and give it
+// to [ParseKeyring]. [New] makes a [Manager] for your session type, whose
+// [Manager.Handler] wraps your routes. In a handler, [Manager.Get] reads the
+// session and [Manager.Update] changes it; log in by setting the field that
+// [Config.Subject] reads, log out with [Manager.Destroy]. There is nothing to
+// save: the cookie is written with the response's headers.
+//
+// Nothing is lost in silence. A change after the headers were sent is
+// [ErrCommitted], one that no longer fits into the cookie is [ErrTooLarge] with
+// the session left as it was, and a cookie that gives no session says why in
+// the error of Get.
+//
+// # What is promised
+//
+// A token opens only under a key of the ring, for the cookie name and
+// [Config.Purpose] it was sealed for, and only until it expires, which is sealed
+// into it. With a [RevocationList], a session that was destroyed or renewed is
+// dead, also in copies of its cookie.
+//
+// # What is not
+//
+// Without a revocation list a copied cookie works until it expires. An older
+// cookie of the same session still opens, so the client can go back to an
+// earlier state: keep balances, one-time credits and the like on the server.
+// Of two responses in flight, the one that arrives last wins. The length of the
+// cookie shows. Cookies do not protect from cross-site requests: use
+// [net/http.CrossOriginProtection].
+package sealed
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Why there is no session, or no change. Test for them with [errors.Is]; the
+// error itself says more.
+var (
+	// ErrNoSession: the request has no session cookie, or it was destroyed.
+	ErrNoSession = errors.New("sealed: no session")
+	// ErrInvalid: no key opens the token, or its data does not fit the type.
+	ErrInvalid = errors.New("sealed: invalid token")
+	// ErrExpired: the session's lifetime or idle timeout has passed.
+	ErrExpired = errors.New("sealed: session expired")
+	// ErrRevoked: the session was ended, by logout for instance.
+	ErrRevoked = errors.New("sealed: session revoked")
+	// ErrUnverified: the revocation list cannot tell whether the session was
+	// ended. Answer 503 and try later; the cookie stays as it is.
+	ErrUnverified = errors.New("sealed: session cannot be verified")
+	// ErrNoHandler: the context does not come from [Manager.Handler].
+	ErrNoHandler = errors.New("sealed: the request did not pass through Manager.Handler")
+	// ErrCommitted: the response's headers were sent already.
+	ErrCommitted = errors.New("sealed: the response's headers were sent")
+	// ErrTooLarge: the session does not fit into its cookie.
+	ErrTooLarge = errors.New("sealed: session too large")
+)
+
+// ID identifies a session: 128 random bits, new at every renewal. It is no
+// secret: nobody can make a token from it.
+type ID [16]byte
+
+// String returns the ID as 32 hexadecimal digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText returns what String returns.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// Info describes a session. Times are in UTC, to the millisecond.
+type Info struct {
+	ID       ID
+	Subject  string // what Config.Subject says, "" without it
+	Created  time.Time
+	LastUsed time.Time // as of the cookie; moves in steps
+	Expires  time.Time // by lifetime; the idle timeout may end it earlier
+	KeyID    string    // the key that sealed it; "" for one not sealed yet
+}
+
+// A RevocationList knows the sessions that were ended before they expired. The
+// package revoke has one.
+//
+// Its methods may be called concurrently, Check by every request that reads its
+// session, so that it should do no I/O. Neither may call the [Manager] with the
+// same context.
+type RevocationList interface {
+	// Revoke adds r. When it returns nil, Check of the same process refuses
+	// the session; other processes follow within a time that the list states.
+	// If it returns an error, the session may be revoked or not. Revoking
+	// again is no error.
+	Revoke(ctx context.Context, r Revocation) error
+
+	// Check returns nil for a session that is not revoked, [ErrRevoked] for
+	// one that is, and an error that is [ErrUnverified] if the list cannot
+	// say. Any other error counts as ErrUnverified.
+	Check(ctx context.Context, s Info) error
+}
+
+// A Revocation ends one session, by ID, or all sessions that a subject has at a
+// time. Exactly one of ID and Subject is set.
+type Revocation struct {
+	ID      ID
+	Subject string    // every session of this subject created at or before Before
+	Before  time.Time // for Subject only
+	Until   time.Time // when the list may forget it: nothing it ends is valid later
+}
+
+// maxSkew is how far the clocks of two instances may differ: a session created
+// that far in the future is accepted, and revocations are kept that much longer.
+const maxSkew = 5 * time.Minute
+
+// A Manager reads and writes sessions of type T. Make it with [New]. Its
+// methods may be called concurrently, also for one request.
+//
+// The methods that take a context need that of a request which passed through
+// [Manager.Handler], and return [ErrNoHandler] for any other; RevokeSubject,
+// Seal and Open work without a request.
+type Manager[T any] struct {
+	keys   *Keyring
+	config Config[T]
+	terms  Terms // those of config, with defaults
+
+	format           cookieFormat
+	cookieAssociated string // see associatedSuffix
+	plainAssociated  string
+
+	encoding cbor.EncMode
+	decoding cbor.DecMode
+	zero     []byte // the zero T
+}
+
+// Get returns the request's session. If there is none, the error says why, and
+// is one of [ErrNoSession], [ErrInvalid], [ErrExpired], [ErrRevoked] and
+// [ErrUnverified], or [ErrNoHandler]; the session is then the zero T. To ignore
+// the error is safe: nobody is logged in.
+//
+// The result is the caller's own copy. It includes the changes that Update has
+// made in this request. Call Get before the response's headers are sent, so that
+// they can get "Vary: Cookie".
+func (m *Manager[T]) Get(ctx context.Context) (T, error) {
+	e, err := m.exchange(ctx)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return e.get(ctx)
+}
+
+// Update changes the session. It calls change with a copy of it, or of the zero
+// T if there is none, and keeps the result for the response's cookie. A session
+// that does not change needs no cookie, nor does a new one that holds nothing.
+//
+// If the result has another [Config.Subject], the session is renewed: it gets a
+// new ID and new deadlines, and the old ID is revoked if it had a subject.
+//
+// Concurrent calls for one request run change one after the other, so change
+// must not call Update, Renew or Destroy for the same request. If change panics
+// or Update returns an error, the session is as it was. The error is
+// [ErrTooLarge] with the sizes, [ErrCommitted], [ErrUnverified], [ErrNoHandler],
+// or that of the revocation list, of encoding the session, or of invalid Terms.
+func (m *Manager[T]) Update(ctx context.Context, change func(*T)) error {
+	e, err := m.exchange(ctx)
+	if err != nil {
+		return err
+	}
+	return e.update(ctx, change)
+}
+
+// Renew gives the session a new ID and new deadlines, and revokes the old ID if
+// the session has a subject. Call it when a privilege is raised in a way that
+// [Config.Subject] does not show. The errors are those of Get and Update.
+func (m *Manager[T]) Renew(ctx context.Context) error {
+	e, err := m.exchange(ctx)
+	if err != nil {
+		return err
+	}
+	return e.renew(ctx)
+}
+
+// Destroy ends the session: it revokes it, if there is a revocation list, and
+// deletes the cookie. Without a session it only deletes a cookie, if the request
+// has one.
+//
+// If the list fails, the error says so, and the cookie is deleted all the same:
+// this browser is logged out, a copy of its cookie is not. Calling Destroy again
+// in the same request tries again. After the headers were sent it is
+// [ErrCommitted], and nothing happens.
+func (m *Manager[T]) Destroy(ctx context.Context) error {
+	e, err := m.exchange(ctx)
+	if err != nil {
+		return err
+	}
+	return e.destroy(ctx)
+}
+
+// Info describes the session that Get returns. The errors are those of Get.
+func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
+	e, err := m.exchange(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	return e.info(ctx)
+}
+
+// RevokeSubject ends every session that subject has now, the request's own
+// included, on all instances that share the [RevocationList]: "log out
+// everywhere". To stay logged in here, call Renew after it.
+//
+// It is an error without a revocation list and for the subject "".
+func (m *Manager[T]) RevokeSubject(ctx context.Context, subject string) error {
+	if m.config.Revocations == nil {
+		return errors.New("sealed: RevokeSubject needs Config.Revocations")
+	}
+	if subject == "" {
+		return errors.New("sealed: RevokeSubject needs a subject")
+	}
+	before := time.Now()
+	if e, err := m.exchange(ctx); err == nil {
+		// A session may be a little ahead of this clock: see createdAt.
+		if info, err := e.info(ctx); err == nil && info.Subject == subject && info.Created.After(before) {
+			before = info.Created
+		}
+	}
+	longest := m.terms.Lifetime
+	if m.config.TermsFor != nil {
+		longest = maxLifetime // whatever TermsFor may say of those sessions
+	}
+	return m.revoke(ctx, Revocation{Subject: subject, Before: before, Until: before.Add(longest + maxSkew)})
+}
+
+// revoke adds to the list, which there is.
+func (m *Manager[T]) revoke(ctx context.Context, r Revocation) error {
+	err := m.config.Revocations.Revoke(ctx, r)
+	if err != nil {
+		err = fmt.Errorf("sealed: revocation failed: %w", err)
+		m.observe(ctx, Event{Kind: EventRevocationFailed, Err: err, ID: r.ID})
+	}
+	return err
+}
+
+// Seal returns a token with a new session that holds data, for other carriers
+// than cookies: a header, a link, a native application. It opens with Open only,
+// never as a cookie. The token is at most 64 KiB long; larger is [ErrTooLarge].
+func (m *Manager[T]) Seal(data T) (string, error) {
+	ctx := context.Background()
+	var s session[T]
+	if err := m.put(&s, &data); err != nil {
+		return "", err
+	}
+	now := nowMilli()
+	m.begin(ctx, &s, now)
+	if n := base64url.EncodedLen(overhead + s.record.size()); n > maxTokenText {
+		return "", fmt.Errorf("%w: the token would have %d bytes, more than %d", ErrTooLarge, n, maxTokenText)
+	}
+	key := m.keys.sealingKey(nil, now)
+	token := m.sealRecord(&s.record, key, m.plainAssociated)
+	m.observe(ctx, Event{Kind: EventSealed, ID: s.record.id, KeyID: key.text, Bytes: len(token)})
+	return string(token), nil
+}
+
+// Open opens a token from Seal. The errors are those of Get; the idle timeout
+// counts from Seal, as nothing records the use of such a token.
+func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
+	var s session[T]
+	m.open(ctx, &s, nil, token, m.plainAssociated, nowMilli())
+	m.observeOpened(ctx, &s)
+	if s.err != nil {
+		var zero T
+		return zero, Info{}, s.err
+	}
+	return s.value, s.info(), nil
+}
+
+// encode encodes v, and makes sure that it can be decoded again.
+func (m *Manager[T]) encode(v *T) ([]byte, error) {
+	data, err := m.encoding.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("sealed: the session cannot be encoded: %w", err)
+	}
+	if err := m.decoding.Wellformed(data); err != nil {
+		return nil, fmt.Errorf("sealed: the session would not decode again: %w", err)
+	}
+	return data, nil
+}
+
+// decode decodes data, which parseRecord returned, into v. Its error says
+// nothing of the data, only of types.
+func (m *Manager[T]) decode(data []byte, v *T) error {
+	err := m.decoding.Unmarshal(data, v)
+	if err == nil {
+		return nil
+	}
+	detail := "the data does not fit the session type"
+	if mismatch, ok := errors.AsType[*cbor.UnmarshalTypeError](err); ok {
+		detail = fmt.Sprintf("CBOR %s does not fit %s, a %s", mismatch.CBORType, cmp.Or(mismatch.StructFieldName, "the session"), mismatch.GoType)
+	}
+	return reject(ErrInvalid, "undecodable", ": "+detail)
+}
+
+// itemLen returns the length of the first CBOR item in b.
+func (m *Manager[T]) itemLen(b []byte) (int, error) {
+	var item cbor.RawMessage
+	rest, err := m.decoding.UnmarshalFirst(b, &item)
+	return len(b) - len(rest), err
+}
+
+// sealRecord returns the token as text. The one buffer holds the associated
+// data and, behind it, the token.
+func (m *Manager[T]) sealRecord(r *record, key *ringKey, suffix string) []byte {
+	n := headerSize + len(suffix)
+	b := make([]byte, 0, n+overhead+r.size())
+	b = append(appendHeader(b, key.key.id), suffix...)
+	b = appendHeader(b, key.key.id)
+	b = r.append(b[:len(b)+nonceSize])
+	token := key.seal(b[n:], b[:n])
+	text := make([]byte, base64url.EncodedLen(len(token)))
+	base64url.Encode(text, token)
+	return text
+}
+
+// openRecord opens a token in text and returns the key that sealed it, where
+// that is known. The one buffer, buf if it is large enough, is laid out as in
+// sealRecord, and the record's data stays in it.
+func (m *Manager[T]) openRecord(buf []byte, text, suffix string) (r record, key *ringKey, err error) {
+	if len(text) > maxTokenText {
+		return record{}, nil, rejectMalformed
+	}
+	n := headerSize + len(suffix)
+	b, err := appendDecoded(slices.Grow(buf, n+base64url.DecodedLen(len(text)))[:n], text)
+	if err != nil {
+		return record{}, nil, rejectMalformed
+	}
+	token := b[n:]
+	id, ok := tokenKeyID(token)
+	if !ok {
+		return record{}, nil, rejectMalformed
+	}
+	switch key = m.keys.find(id); {
+	case key == nil:
+		return record{}, nil, rejectUnknownKey
+	case key.revoked:
+		return record{}, key, rejectRevokedKey
+	}
+	copy(b[copy(b, token[:headerSize]):n], suffix)
+	plaintext, err := key.open(token, b[:n:n])
+	if err != nil {
+		return record{}, key, rejectTampered
+	}
+	if r, ok = parseRecord(plaintext, m.itemLen); !ok {
+		return record{}, key, rejectRecord
+	}
+	return r, key, nil
+}
+
+func (m *Manager[T]) subject(v *T) string {
+	if m.config.Subject == nil {
+		return ""
+	}
+	return m.config.Subject(*v)
+}
+
+// termsOf returns the terms of a session, checked.
+func (m *Manager[T]) termsOf(v *T) (Terms, error) {
+	if m.config.TermsFor == nil {
+		return m.terms, nil
+	}
+	t := m.config.TermsFor(*v)
+	if t == (Terms{}) {
+		return m.terms, nil
+	}
+	if t.Lifetime == 0 {
+		t.Lifetime = m.terms.Lifetime
+	}
+	if err := t.check(); err != nil {
+		return Terms{}, fmt.Errorf("sealed: Config.TermsFor: %w", err)
+	}
+	return t, nil
+}
+
+func (m *Manager[T]) observe(ctx context.Context, e Event) {
+	if m.config.Observe != nil {
+		m.config.Observe(ctx, e)
+	}
+}
+
+// observeOpened reports how opening a token ended.
+func (m *Manager[T]) observeOpened(ctx context.Context, s *session[T]) {
+	if m.config.Observe == nil {
+		return
+	}
+	e := Event{Kind: EventOpened, ID: s.record.id}
+	if s.key != nil {
+		e.KeyID = s.key.text
+	}
+	if s.err != nil {
+		e.Kind, e.Err = EventRejected, s.err
+		if r, ok := errors.AsType[*rejection](s.err); ok {
+			e.Reason = r.reason
+		}
+	}
+	m.config.Observe(ctx, e)
+}
