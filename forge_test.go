@@ -90,3 +90,8 @@ func mustHex(t testing.TB, s string) []byte {
 	}
 	return b
 }
+
+func sha256Hex(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}

@@ -328,6 +328,9 @@ func (r *Keyring) change(id, verb string, edit func([]*ringKey, int) []*ringKey)
 	defer r.mu.Unlock()
 	keys := slices.Clone(r.snapshot())
 	i := slices.IndexFunc(keys, func(k *ringKey) bool { return k.text == id })
+	if i < 0 && len(id) != hex.EncodedLen(keyIDSize) {
+		return errors.New("sealed: not a key ID") // perhaps the key itself: do not repeat it
+	}
 	if i < 0 {
 		return fmt.Errorf("sealed: the keyring has no key %q", id)
 	}

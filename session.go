@@ -14,7 +14,8 @@ import (
 type session[T any] struct {
 	err     error // nil if there is a session
 	record  record
-	key     *ringKey // that opened it; nil if it was not issued yet
+	key     *ringKey // that opened the token it comes from, if any
+	issued  bool     // a client can have it under this ID
 	subject string
 	terms   Terms
 
@@ -34,6 +35,7 @@ func (m *Manager[T]) open(ctx context.Context, s *session[T], buf []byte, text, 
 	if s.err != nil {
 		return
 	}
+	s.issued = true
 	if s.err = m.decode(s.record.data, &s.value); s.err != nil {
 		return
 	}
@@ -91,7 +93,7 @@ func (s *session[T]) info() Info {
 		LastUsed: unixMilli(s.record.created + s.record.lastUsed),
 		Expires:  unixMilli(s.record.created + s.lifetime()),
 	}
-	if s.key != nil {
+	if s.issued {
 		info.KeyID = s.key.text
 	}
 	return info
@@ -131,7 +133,7 @@ func (m *Manager[T]) put(s *session[T], v *T) error {
 // begin gives the session a new ID and the deadlines of its terms.
 func (m *Manager[T]) begin(ctx context.Context, s *session[T], now int64) {
 	rand.Read(s.record.id[:])
-	s.key = nil
+	s.issued = false
 	s.record.lastUsed = 0
 	s.record.expires = s.terms.Lifetime.Milliseconds()
 	s.record.created = m.createdAt(ctx, s, now)
@@ -325,15 +327,15 @@ func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 	}
 	var v T
 	var err error
+	var next session[T]
 	before := e.m.zero
 	if e.session.err == nil {
-		before = e.session.record.data
 		if v, err = e.m.take(&e.session); err != nil {
 			return err
 		}
+		next, before = e.session, e.session.record.data
 	}
 	change(&v)
-	next := e.session
 	if err := e.m.put(&next, &v); err != nil {
 		return err
 	}
@@ -384,7 +386,7 @@ func (e *exchange[T]) replace(ctx context.Context, next *session[T], now int64) 
 
 // revoke revokes a session, if any client can have it.
 func (e *exchange[T]) revoke(ctx context.Context, s *session[T]) error {
-	if s.key == nil {
+	if !s.issued {
 		return nil
 	}
 	return e.revokeRecord(ctx, s.record)
@@ -405,7 +407,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 		return err
 	}
 	if s := &e.session; s.exists() {
-		if s.key != nil {
+		if s.issued {
 			e.others = append(e.others, s.record)
 		}
 		e.m.observe(ctx, Event{Kind: EventDestroyed, ID: s.record.id})
@@ -430,7 +432,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 // last use is to be recorded, or it is sealed with a key that is retiring.
 func (e *exchange[T]) refresh() {
 	s := &e.session
-	if e.pending != leave || s.err != nil || s.key == nil {
+	if e.pending != leave || s.err != nil || !s.issued {
 		return
 	}
 	next := *s
