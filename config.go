@@ -193,11 +193,10 @@ func (c Cookie) attributes() (string, error) {
 	if len(c.Domain) > maxAttribute {
 		errs = append(errs, fmt.Errorf("Cookie.Domain has %d bytes, more than %d", len(c.Domain), maxAttribute))
 	}
-	attributes, ok := strings.CutPrefix(cookie.String(), c.Name+"="+value)
-	if !ok && len(errs) == 0 {
-		errs = append(errs, fmt.Errorf("Cookie.Name %q cannot be sent", c.Name))
+	if len(errs) > 0 {
+		return "", errors.Join(errs...) // String would log what it leaves out
 	}
-	return attributes, errors.Join(errs...)
+	return strings.TrimPrefix(cookie.String(), c.Name+"="+value), nil
 }
 
 func (t Terms) check() error {

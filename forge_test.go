@@ -60,11 +60,17 @@ func (f forger) raw(nonce, plaintext []byte, name, purpose string) []byte {
 // plaintext returns a record's CBOR, by the library and not by our own code.
 func plaintext(t testing.TB, id [16]byte, created, lastUsed, expires int64, data any, extensions ...any) []byte {
 	t.Helper()
+	return deterministic(t, append([]any{id[:], created, lastUsed, expires, data}, extensions...))
+}
+
+// deterministic encodes v as RFC 8949, section 4.2.1 says.
+func deterministic(t testing.TB, v any) []byte {
+	t.Helper()
 	mode, err := cbor.CoreDetEncOptions().EncMode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := mode.Marshal(append([]any{id[:], created, lastUsed, expires, data}, extensions...))
+	b, err := mode.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,4 +100,14 @@ func mustHex(t testing.TB, s string) []byte {
 func sha256Hex(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
+}
+
+// expiresField reads the fourth field of a record.
+func expiresField(plain []byte) int64 {
+	var fields []any
+	if err := cbor.Unmarshal(plain, &fields); err != nil || len(fields) < 4 {
+		return -1
+	}
+	n, _ := fields[3].(uint64)
+	return int64(n)
 }
