@@ -60,20 +60,23 @@ type rejection struct {
 func (r *rejection) Error() string { return r.err.Error() }
 func (r *rejection) Unwrap() error { return r.err }
 
-// reject makes a rejection whose text is that of the sentinel and the reason.
+// reject makes a rejection. The detail follows the sentinel's text.
 func reject(sentinel error, reason, detail string) *rejection {
-	return &rejection{fmt.Errorf("%w: %s%s", sentinel, reason, detail), reason}
+	if detail != "" {
+		sentinel = fmt.Errorf("%w: %s", sentinel, detail)
+	}
+	return &rejection{sentinel, reason}
 }
 
 var (
-	rejectMalformed   = reject(ErrInvalid, "malformed", "")
-	rejectUnknownKey  = reject(ErrInvalid, "unknown key", "")
-	rejectRevokedKey  = reject(ErrInvalid, "revoked key", "")
-	rejectTampered    = reject(ErrInvalid, "tampered", ", or sealed for another cookie name or purpose")
-	rejectRecord      = reject(ErrInvalid, "undecodable", ": not a record, or one with an unknown extension")
-	rejectNotYetValid = reject(ErrInvalid, "not yet valid", "")
-	rejectExpired     = reject(ErrExpired, "expired", ", past its lifetime")
-	rejectIdle        = reject(ErrExpired, "idle", ", unused for too long")
+	rejectMalformed   = reject(ErrInvalid, "malformed", "malformed")
+	rejectUnknownKey  = reject(ErrInvalid, "unknown key", "unknown key")
+	rejectRevokedKey  = reject(ErrInvalid, "revoked key", "revoked key")
+	rejectTampered    = reject(ErrInvalid, "tampered", "tampered, or sealed for another cookie name or purpose")
+	rejectRecord      = reject(ErrInvalid, "undecodable", "not a record, or one with an unknown extension")
+	rejectNotYetValid = reject(ErrInvalid, "not yet valid", "created in the future")
+	rejectExpired     = reject(ErrExpired, "expired", "past its lifetime")
+	rejectIdle        = reject(ErrExpired, "idle", "unused for too long")
 	rejectRevoked     = reject(ErrRevoked, "revoked", "")
-	rejectDuplicate   = reject(ErrInvalid, "duplicate", ": another cookie of the same name was preferred")
+	rejectDuplicate   = reject(ErrInvalid, "duplicate", "another cookie of the same name was preferred")
 )

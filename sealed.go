@@ -307,7 +307,7 @@ func (m *Manager[T]) decode(data []byte, v *T) error {
 	if mismatch, ok := errors.AsType[*cbor.UnmarshalTypeError](err); ok {
 		detail = fmt.Sprintf("CBOR %s does not fit %s, a %s", mismatch.CBORType, cmp.Or(mismatch.StructFieldName, "the session"), mismatch.GoType)
 	}
-	return reject(ErrInvalid, "undecodable", ": "+detail)
+	return reject(ErrInvalid, "undecodable", detail)
 }
 
 // itemLen returns the length of the first CBOR item in b.
