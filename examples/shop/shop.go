@@ -1,0 +1,297 @@
+package main
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/sealed"
+)
+
+//go:embed web
+var web embed.FS
+
+type shop struct {
+	keys     *keyStore
+	sessions *sealed.Manager[session]
+	events   *counter
+	pages    *template.Template
+	log      *slog.Logger
+	cookie   string // the cookie's name
+}
+
+func newShop(keys *keyStore, insecure bool, log *slog.Logger) (*shop, error) {
+	s := &shop{keys: keys, log: log, events: &counter{log: log, counts: map[string]int{}}, cookie: "__Host-session"}
+	if insecure {
+		s.cookie = "session"
+	}
+	var err error
+	if s.sessions, err = newSessions(keys.ring, insecure, s.events.observe); err != nil {
+		return nil, err
+	}
+	s.pages, err = template.New("").Funcs(template.FuncMap{
+		"money": func(cents int) string { return fmt.Sprintf("$%d.%02d", cents/100, cents%100) },
+		"date":  func(t time.Time) string { return t.Local().Format("2 Jan 2006, 15:04:05") },
+		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	}).ParseFS(web, "web/*.html")
+	return s, err
+}
+
+func (s *shop) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.home)
+	mux.HandleFunc("GET /login", s.loginPage)
+	mux.HandleFunc("POST /login", s.login)
+	mux.HandleFunc("POST /logout", s.logout)
+	mux.HandleFunc("POST /logout-everywhere", s.logoutEverywhere)
+	mux.HandleFunc("POST /cart", s.addToCart)
+	mux.HandleFunc("POST /cart/remove", s.removeFromCart)
+	mux.HandleFunc("POST /theme", s.setTheme)
+	mux.HandleFunc("GET /session", s.anatomy)
+	mux.HandleFunc("GET /keys", s.keysPage)
+	mux.HandleFunc("POST /keys/rotate", s.rotate)
+	mux.Handle("GET /web/style.css", http.FileServerFS(web))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, http.StatusNotFound, "There is no such page.")
+	})
+	protected := http.NewCrossOriginProtection().Handler(s.sessions.Handler(mux))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Referrer-Policy", "same-origin")
+		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+		protected.ServeHTTP(w, r)
+	})
+}
+
+// view is what every page shows.
+type view struct {
+	Title   string
+	Path    string
+	Session session
+	Reason  string // why there is no session, if a cookie was refused
+	Flash   string
+	Page    any
+}
+
+// render shows a page with the visitor's session, whose flash message it takes.
+func (s *shop) render(w http.ResponseWriter, r *http.Request, status int, name, title string, page any) {
+	v := view{Title: title, Path: r.URL.Path, Page: page}
+	var err error
+	if v.Session, err = s.sessions.Get(r.Context()); errors.Is(err, sealed.ErrUnverified) {
+		http.Error(w, "The shop cannot check who you are. Please try again in a moment.", http.StatusServiceUnavailable)
+		return
+	} else if err != nil && !errors.Is(err, sealed.ErrNoSession) {
+		v.Reason = strings.TrimPrefix(err.Error(), "sealed: ")
+	}
+	if v.Flash = v.Session.Flash; v.Flash != "" {
+		if err := s.sessions.Update(r.Context(), func(s *session) { s.Flash = "" }); err != nil {
+			s.log.Error("taking the flash message", "error", err)
+		}
+	}
+	var b bytes.Buffer
+	if err := s.pages.ExecuteTemplate(&b, name, v); err != nil {
+		s.log.Error("rendering", "page", name, "error", err)
+		http.Error(w, "This page is broken.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	b.WriteTo(w)
+}
+
+func (s *shop) fail(w http.ResponseWriter, r *http.Request, status int, message string) {
+	s.render(w, r, status, "message.html", http.StatusText(status), message)
+}
+
+// change changes the session and sends the visitor back. What the session cannot
+// hold is said, and the session is as it was.
+func (s *shop) change(w http.ResponseWriter, r *http.Request, to string, change func(*session)) {
+	err := s.sessions.Update(r.Context(), change)
+	switch {
+	case errors.Is(err, sealed.ErrTooLarge):
+		sizes := err.Error()[strings.LastIndex(err.Error(), ": ")+2:]
+		s.fail(w, r, http.StatusRequestEntityTooLarge, "That does not fit into your session, which lives in a cookie ("+sizes+"). Your cart is as it was.")
+	case errors.Is(err, sealed.ErrUnverified):
+		s.fail(w, r, http.StatusServiceUnavailable, "")
+	case err != nil:
+		s.log.Error("changing the session", "error", err)
+		s.fail(w, r, http.StatusInternalServerError, "That did not work. Please try again.")
+	default:
+		http.Redirect(w, r, to, http.StatusSeeOther)
+	}
+}
+
+// back is the page that a form was sent from, if it is one of ours.
+func back(r *http.Request) string {
+	from, err := url.Parse(r.Referer())
+	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, "//") {
+		return "/"
+	}
+	switch from.Path {
+	case "/", "/session", "/keys", "/login":
+		return from.Path
+	}
+	return "/"
+}
+
+type cartLine struct {
+	product
+	Qty int
+}
+
+func (s *shop) home(w http.ResponseWriter, r *http.Request) {
+	current, _ := s.sessions.Get(r.Context())
+	var page struct {
+		Products []product
+		Cart     []cartLine
+		Count    int
+		Total    int
+	}
+	page.Products = catalogue
+	for _, it := range current.Cart {
+		if p, ok := lookUp(it.SKU); ok {
+			page.Cart = append(page.Cart, cartLine{p, it.Qty})
+			page.Count += it.Qty
+			page.Total += it.Qty * p.Price
+		}
+	}
+	s.render(w, r, http.StatusOK, "home.html", "Shop", page)
+}
+
+func (s *shop) addToCart(w http.ResponseWriter, r *http.Request) {
+	p, ok := lookUp(r.PostFormValue("sku"))
+	if !ok {
+		s.fail(w, r, http.StatusBadRequest, "The shop does not sell that.")
+		return
+	}
+	qty, err := strconv.Atoi(r.PostFormValue("qty"))
+	if err != nil || qty < 1 || qty > maxQty {
+		s.fail(w, r, http.StatusBadRequest, fmt.Sprintf("Quantities go from 1 to %d.", maxQty))
+		return
+	}
+	s.change(w, r, "/", func(s *session) {
+		before := s.Cart
+		s.Cart = append([]item(nil), before...)
+		s.Flash = p.Name + " is in your cart."
+		if err := s.add(items(p.SKU, qty)); err != nil {
+			s.Cart, s.Flash = before, "You can have "+err.Error()+"."
+		}
+	})
+}
+
+func (s *shop) removeFromCart(w http.ResponseWriter, r *http.Request) {
+	sku := r.PostFormValue("sku")
+	s.change(w, r, "/", func(s *session) { s.remove(sku) })
+}
+
+func (s *shop) setTheme(w http.ResponseWriter, r *http.Request) {
+	theme := r.PostFormValue("theme")
+	switch theme {
+	case "light", "dark":
+	case "auto":
+		theme = ""
+	default:
+		s.fail(w, r, http.StatusBadRequest, "The themes are light, dark and auto.")
+		return
+	}
+	s.change(w, r, back(r), func(s *session) { s.Theme = theme })
+}
+
+// loginForm is what the login page keeps of a failed try.
+type loginForm struct {
+	User  string
+	Error string
+}
+
+func (s *shop) loginPage(w http.ResponseWriter, r *http.Request) {
+	s.render(w, r, http.StatusOK, "login.html", "Log in", loginForm{})
+}
+
+func (s *shop) login(w http.ResponseWriter, r *http.Request) {
+	user, remember := r.PostFormValue("user"), r.PostFormValue("remember")
+	if (user != "alice" && user != "bob") || r.PostFormValue("password") != "demo" {
+		s.render(w, r, http.StatusUnauthorized, "login.html", "Log in", loginForm{user, "Wrong name or password. Try alice or bob, with demo."})
+		return
+	}
+	if current, err := s.sessions.Get(r.Context()); err == nil && current.User == user {
+		// The same user again: nothing of the session shows it, so renew it.
+		if err := s.sessions.Renew(r.Context()); err != nil {
+			s.log.Error("renewing", "error", err)
+			s.fail(w, r, http.StatusServiceUnavailable, "That did not work. Please try again.")
+			return
+		}
+	}
+	s.change(w, r, "/", func(s *session) {
+		s.User, s.Remember = user, remember != "" && remember != "0" && remember != "false"
+		s.Flash = "Welcome, " + user + "."
+	})
+}
+
+func (s *shop) logout(w http.ResponseWriter, r *http.Request) {
+	current, _ := s.sessions.Get(r.Context())
+	if err := s.sessions.Destroy(r.Context()); err != nil {
+		s.log.Error("logout", "error", err)
+		s.fail(w, r, http.StatusServiceUnavailable, "You are logged out in this browser, but a copy of your cookie may still work.")
+		return
+	}
+	// A new session, of nobody: it keeps no more than the theme.
+	s.change(w, r, "/", func(s *session) { s.Theme, s.Flash = current.Theme, "You are logged out." })
+}
+
+func (s *shop) logoutEverywhere(w http.ResponseWriter, r *http.Request) {
+	info, err := s.sessions.Info(r.Context())
+	if err != nil || info.Subject == "" {
+		s.fail(w, r, http.StatusForbidden, "Log in first.")
+		return
+	}
+	if err := s.sessions.RevokeSubject(r.Context(), info.Subject); err != nil {
+		s.log.Error("logout everywhere", "error", err)
+		s.fail(w, r, http.StatusServiceUnavailable, "That did not work. Please try again.")
+		return
+	}
+	s.logout(w, r)
+}
+
+func (s *shop) keysPage(w http.ResponseWriter, r *http.Request) {
+	views := s.keys.views()
+	if wantsJSON(r) {
+		writeJSON(w, http.StatusOK, views)
+		return
+	}
+	s.render(w, r, http.StatusOK, "keys.html", "Keys", struct {
+		Keys   []keyView
+		File   string
+		Events []count
+	}{views, s.keys.file, s.events.list()})
+}
+
+func (s *shop) rotate(w http.ResponseWriter, r *http.Request) {
+	message := "The new key seals from now on. Nobody was logged out."
+	if err := s.keys.rotate(); err != nil {
+		s.log.Error("rotating", "error", err)
+		message = "The keys stay as they are: " + err.Error() + "."
+	}
+	s.change(w, r, "/keys", func(s *session) { s.Flash = message })
+}
+
+func wantsJSON(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "application/json")
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.Encode(v)
+}
