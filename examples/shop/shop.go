@@ -110,7 +110,17 @@ func (s *shop) render(w http.ResponseWriter, r *http.Request, status int, name, 
 }
 
 func (s *shop) fail(w http.ResponseWriter, r *http.Request, status int, message string) {
-	s.render(w, r, status, "message.html", http.StatusText(status), message)
+	title, ok := map[int]string{
+		http.StatusBadRequest:            "Not quite",
+		http.StatusForbidden:             "Not allowed",
+		http.StatusNotFound:              "Nothing here",
+		http.StatusRequestEntityTooLarge: "Too much for one cookie",
+		http.StatusServiceUnavailable:    "Please try again",
+	}[status]
+	if !ok {
+		title = http.StatusText(status)
+	}
+	s.render(w, r, status, "message.html", title, message)
 }
 
 // change changes the session and sends the visitor back. What the session cannot
