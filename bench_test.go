@@ -107,6 +107,39 @@ func BenchmarkUpdate(b *testing.B) {
 	})), cookies...)
 }
 
+// What a request allocates is part of what it costs, and does not depend on the
+// machine.
+func TestAllocations(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[reference]{})
+	b := newBrowser(t)
+	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		if err := m.Update(r.Context(), func(s *reference) { *s = referenceSession() }); err != nil {
+			t.Error(err)
+		}
+	})
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", b.cookie())
+	w := &sink{http.Header{}}
+	for _, tt := range []struct {
+		name string
+		most float64
+		h    http.HandlerFunc
+	}{
+		{"untouched", 3, func(http.ResponseWriter, *http.Request) {}},
+		{"get", 10, func(_ http.ResponseWriter, r *http.Request) {
+			if _, err := m.Get(r.Context()); err != nil {
+				t.Error(err)
+			}
+		}},
+	} {
+		h := m.Handler(tt.h)
+		got := testing.AllocsPerRun(100, func() { clear(w.header); h.ServeHTTP(w, r) })
+		if got > tt.most {
+			t.Errorf("%s: %v allocations, at most %v", tt.name, got, tt.most)
+		}
+	}
+}
+
 // A floor opens and seals the same tokens as the manager in a straight line of
 // library calls. It leaves out all that makes them sessions: the choice of a
 // key, lifetimes, the request's context, errors with reasons, headers for caches.

@@ -93,10 +93,10 @@ func (b *browser) login(m *sealed.Manager[Session], user string) *http.Response 
 }
 
 // get reads the session in a request of its own.
-func (b *browser) get(m *sealed.Manager[Session]) (s Session, err error, res *http.Response) {
+func (b *browser) get(m *sealed.Manager[Session]) (s Session, res *http.Response, err error) {
 	b.t.Helper()
 	res = b.visit(m, func(_ http.ResponseWriter, r *http.Request) { s, err = m.Get(r.Context()) })
-	return s, err, res
+	return s, res, err
 }
 
 func (b *browser) info(m *sealed.Manager[Session]) sealed.Info {
@@ -114,7 +114,7 @@ func (b *browser) info(m *sealed.Manager[Session]) sealed.Info {
 // wantErr reads the session and checks why there is none.
 func (b *browser) wantErr(m *sealed.Manager[Session], want error) {
 	b.t.Helper()
-	s, err, _ := b.get(m)
+	s, _, err := b.get(m)
 	if !errors.Is(err, want) {
 		b.t.Errorf("Get: error %v, want %v", err, want)
 	}

@@ -43,6 +43,8 @@ const (
 	cborArray = 4 << 5
 	cborMap   = 5 << 5
 
+	paddingKey = 0 // of an extension, as an unsigned integer
+
 	recordFields  = 5
 	extendedArray = cborArray | recordFields + 1
 	recordArray   = cborArray | recordFields
@@ -98,7 +100,7 @@ func knownExtensions(b []byte) bool {
 	if len(b) == 1 {
 		return b[0] == cborMap
 	}
-	if len(b) < 3 || b[0] != cborMap|1 || b[1] != cborUint|0 {
+	if len(b) < 3 || b[0] != cborMap|1 || b[1] != paddingKey {
 		return false
 	}
 	n, rest, ok := cutHead(b[2:], cborBytes)

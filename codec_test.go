@@ -16,7 +16,7 @@ import (
 )
 
 // with runs a request that has exactly this Cookie header.
-func with[T any](t testing.TB, m *sealed.Manager[T], cookie ...string) (s T, err error, res *http.Response) {
+func with[T any](t testing.TB, m *sealed.Manager[T], cookie ...string) (s T, res *http.Response, err error) {
 	t.Helper()
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header["Cookie"] = cookie
@@ -24,7 +24,7 @@ func with[T any](t testing.TB, m *sealed.Manager[T], cookie ...string) (s T, err
 	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		s, err = m.Get(r.Context())
 	})).ServeHTTP(w, r)
-	return s, err, w.Result()
+	return s, w.Result(), err
 }
 
 const name = "__Host-session"
@@ -120,7 +120,7 @@ func TestForgedTokens(t *testing.T) {
 		{"a promise of 2^32 elements", f.token(append(good[:34:34], 0xa1, 2, 0x9a, 0xff, 0xff, 0xff, 0xff), name, ""), sealed.ErrInvalid},
 		{"data of another type", f.token(plaintext(t, id, now, 0, hour, "text"), name, ""), sealed.ErrInvalid},
 	} {
-		s, err, res := with(t, m, name+"="+tt.token)
+		s, res, err := with(t, m, name+"="+tt.token)
 		if !errors.Is(err, tt.want) || (err == nil) != (s.User == "alice") {
 			t.Errorf("%s: %+v, %v, want %v", tt.what, s, err, tt.want)
 		}
@@ -159,7 +159,7 @@ func TestCookieTossing(t *testing.T) {
 		{"other case", []string{strings.Replace(newest, "__Host", "__host", 1), old}, "old"},
 	} {
 		for how, header := range map[string][]string{"in one line": {strings.Join(tt.cookies, "; ")}, "in several lines": tt.cookies, "tight": {strings.Join(tt.cookies, ";")}} {
-			s, err, res := with(t, m, header...)
+			s, res, err := with(t, m, header...)
 			if s.User != tt.want {
 				t.Errorf("%s, %s: got %q, %v, want %q", tt.what, how, s.User, err, tt.want)
 			}
@@ -232,7 +232,7 @@ func TestHostileHeaders(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			start := time.Now()
 			for range runs {
-				if s, err, _ := with(t, m, header); err == nil || s.User != "" {
+				if s, _, err := with(t, m, header); err == nil || s.User != "" {
 					t.Errorf("%s: %+v, %v", what, s, err)
 				}
 			}
@@ -245,7 +245,7 @@ func TestHostileHeaders(t *testing.T) {
 				t.Errorf("%s: takes %v", what, took)
 			}
 		}
-		if s, err, _ := with(t, m, good+"; "+header); s.User != "alice" {
+		if s, _, err := with(t, m, good+"; "+header); s.User != "alice" {
 			t.Errorf("%s: hides the good cookie before it: %v", what, err)
 		}
 	}
@@ -339,7 +339,7 @@ func TestLargestSessionIsTouched(t *testing.T) {
 		}
 		for range 4 {
 			time.Sleep(60 * 24 * time.Hour)
-			if _, err, res := b.get(m); err != nil || !setsCookie(res) || len(res.Header["Set-Cookie"][0]) > 4093 {
+			if _, res, err := b.get(m); err != nil || !setsCookie(res) || len(res.Header["Set-Cookie"][0]) > 4093 {
 				t.Fatalf("touching it: %v, %d bytes", err, len(strings.Join(res.Header["Set-Cookie"], "")))
 			}
 		}
@@ -355,7 +355,7 @@ func TestChunks(t *testing.T) {
 	}
 	want := func(n int, names ...string) {
 		t.Helper()
-		if s, err, _ := b.get(m); err != nil || len(s.Flash) != n {
+		if s, _, err := b.get(m); err != nil || len(s.Flash) != n {
 			t.Errorf("got %d bytes, %v, want %d", len(s.Flash), err, n)
 		}
 		got := map[string]bool{}
@@ -402,17 +402,17 @@ func TestChunks(t *testing.T) {
 		"no first":       header(byName(first, name+".1"), byName(first, name+".2")),
 		"another number": strings.Replace(header(second...), "=2.", "=3.", 1),
 	} {
-		if s, err, res := with(t, m, cookies); err == nil || s.User != "" || setsCookie(res) {
+		if s, res, err := with(t, m, cookies); err == nil || s.User != "" || setsCookie(res) {
 			t.Errorf("%s: %+v, %v", what, s, err)
 		}
 	}
 	// Two split cookies, of two paths: each is put together from its own.
 	both := header(byName(first, name), byName(first, name+".1"), byName(first, name+".2"), byName(first, name+".3"), byName(second, name), byName(second, name+".1"))
-	if s, err, _ := with(t, m, both); err != nil || s.User != "alice" {
+	if s, _, err := with(t, m, both); err != nil || s.User != "alice" {
 		t.Errorf("two split cookies: %v", err)
 	}
 	// A manager that allows fewer does not read more.
-	if _, err, _ := with(t, mustNew(t, mustRing(t), sealed.Config[Session]{}), header(second...)); !errors.Is(err, sealed.ErrInvalid) {
+	if _, _, err := with(t, mustNew(t, mustRing(t), sealed.Config[Session]{}), header(second...)); !errors.Is(err, sealed.ErrInvalid) {
 		t.Errorf("two chunks where one is allowed: %v", err)
 	}
 

@@ -203,9 +203,9 @@ func (t Terms) check() error {
 	var errs []error
 	switch {
 	case t.Lifetime < time.Millisecond:
-		errs = append(errs, fmt.Errorf("Lifetime %v is not a positive number of milliseconds", t.Lifetime))
+		errs = append(errs, fmt.Errorf("the Lifetime %v is not a positive number of milliseconds", t.Lifetime))
 	case t.Lifetime > maxLifetime:
-		errs = append(errs, fmt.Errorf("Lifetime %v is longer than 400 days, which browsers cut", t.Lifetime))
+		errs = append(errs, fmt.Errorf("the Lifetime %v is longer than 400 days, which browsers cut", t.Lifetime))
 	}
 	switch {
 	case t.IdleTimeout < 0 || t.IdleTimeout > 0 && t.IdleTimeout < time.Millisecond:
@@ -229,14 +229,14 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 		errs = append(errs, errors.New("no keys: use NewKeyring or ParseKeyring"))
 	}
 	if !aeadAvailable() {
-		errs = append(errs, errors.New("XChaCha20-Poly1305 is not available under GODEBUG=fips140=only, as FIPS 140 does not approve it"))
+		errs = append(errs, errors.New("the cipher XChaCha20-Poly1305 is not available under GODEBUG=fips140=only, as FIPS 140 does not approve it"))
 	}
 	var err error
 	if m.format, err = config.Cookie.format(); err != nil {
 		errs = append(errs, err)
 	}
 	if len(config.Purpose) > 255 {
-		errs = append(errs, fmt.Errorf("Purpose has %d bytes, more than 255", len(config.Purpose)))
+		errs = append(errs, fmt.Errorf("the Purpose has %d bytes, more than 255", len(config.Purpose)))
 	}
 	m.terms = Terms{Lifetime: config.Lifetime, IdleTimeout: config.IdleTimeout, Persistent: config.Persistent}
 	if m.terms.Lifetime == 0 {

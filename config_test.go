@@ -105,7 +105,7 @@ func TestNewAccepts(t *testing.T) {
 	}
 }
 
-type hidden struct{ user string }
+type hidden struct{ _, _ string }
 
 type reader interface{ Read() }
 

@@ -95,7 +95,7 @@ func TestEvents(t *testing.T) {
 		tampered[len(tampered)-10] ^= 1
 		with(t, m, string(tampered))
 		rec.want(t, "tampered", "rejected tampered")
-		_, err, _ := with(t, mustNew(t, ring, sealed.Config[struct {
+		_, _, err := with(t, mustNew(t, ring, sealed.Config[struct {
 			User int `cbor:"1,keyasint"`
 		}]{Observe: rec.observe}), b.cookie())
 		rec.want(t, "another type", "rejected undecodable")

@@ -162,10 +162,10 @@ func FuzzCookieHeader(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
-		if _, _, res := with(t, m, header); setsCookie(res) {
+		if _, res, _ := with(t, m, header); setsCookie(res) {
 			t.Errorf("reading %q set %q", header, res.Header["Set-Cookie"])
 		}
-		if s, err, _ := with(t, m, strings.Join(good, "; ")+"; "+header); s.User != "alice" {
+		if s, _, err := with(t, m, strings.Join(good, "; ")+"; "+header); s.User != "alice" {
 			t.Errorf("%q hides the good cookie before it: %v", header, err)
 		}
 	})

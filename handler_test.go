@@ -60,7 +60,7 @@ func wantSession(t *testing.T, m *sealed.Manager[Session], res *http.Response) {
 		t.Fatalf("%d Set-Cookie lines, want 1: %q", n, res.Header)
 	}
 	c := res.Cookies()[0]
-	if s, err, _ := with(t, m, c.Name+"="+c.Value); err != nil || s.User != "alice" {
+	if s, _, err := with(t, m, c.Name+"="+c.Value); err != nil || s.User != "alice" {
 		t.Errorf("the cookie holds %+v, %v", s, err)
 	}
 	if got := res.Header.Get("Cache-Control"); got != "no-store" {

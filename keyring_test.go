@@ -214,14 +214,14 @@ func TestRotate(t *testing.T) {
 		other, _ := sealed.NewKeyring(second)
 		b2 := newBrowser(t)
 		b2.login(mustNew(t, other, sealed.Config[Session]{}), "bob")
-		if _, err, res := b2.get(m); err != nil || setsCookie(res) {
+		if _, res, err := b2.get(m); err != nil || setsCookie(res) {
 			t.Errorf("a session under a pending key: error %v, cookie %v; want neither", err, setsCookie(res))
 		}
 		b2.update(m, func(s *Session) { s.Flash = "x" })
 		if got := b2.info(m).KeyID; got != second.ID() {
 			t.Errorf("sealed back to %s from the newer key %s", got, second.ID())
 		}
-		if _, err, res := b.get(m); err != nil || setsCookie(res) || b.info(m).KeyID != first.ID() {
+		if _, res, err := b.get(m); err != nil || setsCookie(res) || b.info(m).KeyID != first.ID() {
 			t.Errorf("before the activation: %v, cookie %v, want no change", err, setsCookie(res))
 		}
 
@@ -236,13 +236,13 @@ func TestRotate(t *testing.T) {
 		if diff := cmp.Diff(before, after); diff != "" {
 			t.Errorf("sealing anew changed the session (-before +after):\n%s", diff)
 		}
-		if _, _, res := b.get(m); setsCookie(res) {
+		if _, res, _ := b.get(m); setsCookie(res) {
 			t.Error("sealed anew twice")
 		}
 		if err := ring.Remove(first.ID()); err != nil {
 			t.Fatal(err)
 		}
-		if s, err, _ := b.get(m); err != nil || s.User != "alice" {
+		if s, _, err := b.get(m); err != nil || s.User != "alice" {
 			t.Errorf("after the old key is gone: %+v, %v", s, err)
 		}
 		if _, err := ring.Rotate(-1); err == nil {
@@ -379,7 +379,7 @@ func TestKeyRevokedDuringRequest(t *testing.T) {
 					}
 				}
 			})
-			if s, err, _ := b.get(m); s.User != "" {
+			if s, _, err := b.get(m); s.User != "" {
 				t.Errorf("%s, early %v: the forged session lives on: %+v, %v", name, early, s, err)
 			}
 		}
@@ -402,7 +402,7 @@ func TestRingIsConcurrent(t *testing.T) {
 					return
 				default:
 				}
-				if s, err, _ := b.get(m); err != nil || s.User != "alice" {
+				if s, _, err := b.get(m); err != nil || s.User != "alice" {
 					t.Errorf("%+v, %v", s, err)
 					return
 				}

@@ -106,7 +106,7 @@ func TestUpdateComparesBytes(t *testing.T) {
 	if res := b.update(m, func(s *Session) { s.Flash = "hi" }); !setsCookie(res) {
 		t.Error("an update to another value set no cookie")
 	}
-	if s, err, _ := b.get(m); err != nil || s.User != "alice" || s.Flash != "hi" {
+	if s, _, err := b.get(m); err != nil || s.User != "alice" || s.Flash != "hi" {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }
@@ -171,7 +171,7 @@ func TestConcurrentUse(t *testing.T) {
 		}
 		wg.Wait()
 	})
-	if s, err, _ := b.get(m); err != nil || len(s.Cart) != n {
+	if s, _, err := b.get(m); err != nil || len(s.Cart) != n {
 		t.Errorf("%d of %d updates arrived: %v", len(s.Cart), n, err)
 	}
 }
@@ -233,7 +233,7 @@ func TestPurpose(t *testing.T) {
 	b := newBrowser(t)
 	b.login(shop, "alice")
 	b.wantErr(admin, sealed.ErrInvalid)
-	if _, err, _ := b.get(shop); err != nil {
+	if _, _, err := b.get(shop); err != nil {
 		t.Error(err)
 	}
 	token, _ := shop.Seal(Session{User: "alice"})

@@ -29,7 +29,7 @@ func TestLifetime(t *testing.T) {
 		}
 		time.Sleep(time.Hour - time.Millisecond)
 		b.update(m, func(s *Session) { s.Flash = "use does not lengthen it" })
-		if s, err, _ := b.get(m); err != nil || s.User != "alice" {
+		if s, _, err := b.get(m); err != nil || s.User != "alice" {
 			t.Errorf("a millisecond before the end: %+v, %v", s, err)
 		}
 		time.Sleep(time.Millisecond)
@@ -53,7 +53,7 @@ func TestLifetimeChanged(t *testing.T) {
 		time.Sleep(time.Hour)
 		short.wantErr(day, sealed.ErrExpired)
 		long.wantErr(hour, sealed.ErrExpired)
-		if _, err, _ := long.get(day); err != nil {
+		if _, _, err := long.get(day); err != nil {
 			t.Error(err)
 		}
 	})
@@ -68,7 +68,7 @@ func TestIdleTimeout(t *testing.T) {
 		step := func(d time.Duration, wantCookie bool) {
 			t.Helper()
 			time.Sleep(d)
-			if _, err, res := b.get(m); err != nil || setsCookie(res) != wantCookie {
+			if _, res, err := b.get(m); err != nil || setsCookie(res) != wantCookie {
 				t.Errorf("a use after %v: error %v, cookie %v, want cookie %v", d, err, setsCookie(res), wantCookie)
 			}
 		}
@@ -164,7 +164,7 @@ func TestTerms(t *testing.T) {
 		time.Sleep(time.Hour - time.Minute)
 		plain.wantErr(m, sealed.ErrExpired) // the zero Terms are the Config's, idle timeout included
 		time.Sleep(29 * 24 * time.Hour)
-		if s, err, _ := remembered.get(m); err != nil || s.User != "alice" {
+		if s, _, err := remembered.get(m); err != nil || s.User != "alice" {
 			t.Errorf("after 29 days: %+v, %v", s, err)
 		}
 		// A change keeps the deadline: Max-Age is what is left of it.
@@ -215,7 +215,7 @@ func TestSubjectChangeRenews(t *testing.T) {
 		if s, _, _ := b.get(m); len(s.Cart) != 1 {
 			t.Error("login lost the cart")
 		}
-		if _, err, _ := anonymousCopy.get(m); err != nil {
+		if _, _, err := anonymousCopy.get(m); err != nil {
 			t.Errorf("an anonymous session was revoked at login: %v", err)
 		}
 		b.update(m, func(s *Session) { s.Flash = "x" })
@@ -227,7 +227,7 @@ func TestSubjectChangeRenews(t *testing.T) {
 		bobCopy := b.clone()
 		b.update(m, func(s *Session) { s.User = "" })
 		bobCopy.wantErr(m, sealed.ErrRevoked)
-		if s, err, _ := b.get(m); err != nil || len(s.Cart) != 1 || s.User != "" {
+		if s, _, err := b.get(m); err != nil || len(s.Cart) != 1 || s.User != "" {
 			t.Errorf("after logout to anonymous: %+v, %v", s, err)
 		}
 	})
@@ -318,18 +318,18 @@ func TestRevokeSubject(t *testing.T) {
 				}
 			})
 			phone.wantErr(m, sealed.ErrRevoked)
-			if s, err, _ := laptop.get(m); err != nil || s.User != "alice" {
+			if s, _, err := laptop.get(m); err != nil || s.User != "alice" {
 				t.Fatalf("the renewed session: %+v, %v", s, err)
 			}
 			phone.login(m, "alice")
-			if s, err, _ := phone.get(m); err != nil || s.User != "alice" {
+			if s, _, err := phone.get(m); err != nil || s.User != "alice" {
 				t.Fatalf("a login after it: %+v, %v", s, err)
 			}
 		}
 		if err := m.RevokeSubject(t.Context(), "alice"); err != nil {
 			t.Error(err)
 		}
-		if s, err, _ := bob.get(m); err != nil || s.User != "bob" {
+		if s, _, err := bob.get(m); err != nil || s.User != "bob" {
 			t.Errorf("another subject's session: %+v, %v", s, err)
 		}
 		if err := m.RevokeSubject(t.Context(), ""); err == nil {
@@ -423,7 +423,7 @@ func TestUnverified(t *testing.T) {
 				t.Errorf("the cookie was touched: %q", res.Header["Set-Cookie"])
 			}
 			list.check = nil
-			if s, err, _ := b.get(m); err != nil || s.User != "alice" {
+			if s, _, err := b.get(m); err != nil || s.User != "alice" {
 				t.Errorf("when the list is back: %+v, %v", s, err)
 			}
 		})

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Runs everything that must hold before a change lands. It needs Go; it installs
+# what else it needs where it may (as root, with apt-get). A part that could not
+# run is named at the end, and under CI=true it is a failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+fuzztime=${FUZZTIME:-10s}
+not_run=()
+
+part() { printf '\n== %s\n' "$*"; }
+fail() { printf 'FAIL: %s\n' "$*" >&2; exit 1; }
+modules() { find . -name go.mod -not -path '*/node_modules/*' -printf '%h\n' | sort; }
+
+part "gofmt"
+unformatted=$(gofmt -l .)
+[ -z "$unformatted" ] || fail "not formatted: $unformatted"
+
+part "what the root module requires"
+required=$(go list -m -f '{{if not (or .Main .Indirect)}}{{.Path}}{{end}}' all | sort | xargs)
+echo "$required"
+[ "$required" = "github.com/fxamacker/cbor/v2 github.com/google/go-cmp golang.org/x/crypto" ] ||
+  fail "the root go.mod requires more or less than the design allows"
+
+browser() { command -v chromium chromium-browser google-chrome 2>/dev/null | head -1; }
+part "a browser for e2e"
+if [ -z "${CHROMIUM:-$(browser)}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1 || true
+fi
+echo "${CHROMIUM:-$(browser)}"
+
+for module in $(modules); do
+  cd "$root/$module"
+  part "$module: go mod tidy, vet, staticcheck"
+  go mod tidy -diff || fail "$module: go.mod is not tidy"
+  go vet ./...
+  go run "$staticcheck" ./...
+  part "$module: go test -race -shuffle=on"
+  if [ "$module" = ./e2e ] && [ -z "${CHROMIUM:-$(browser)}" ]; then
+    not_run+=("e2e in a browser: install Chromium, or name it in CHROMIUM")
+    go test -race -shuffle=on -count=1 -skip Chromium ./...
+  else
+    go test -race -shuffle=on -count=1 ./...
+  fi
+done
+cd "$root"
+
+part "fuzzing, $fuzztime a target"
+targets=0
+for package in $(go list ./...); do
+  for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+    echo "$target"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzztime" "$package"
+    targets=$((targets + 1))
+  done
+done
+[ "$targets" -ge 3 ] || fail "only $targets fuzz targets were found"
+
+part "benchmarks run (their times are compared by ci/bench.sh)"
+go test -run '^$' -bench . -benchtime 100x .
+
+part "the README's program, as a stranger's module"
+stranger=$(mktemp -d)
+trap 'rm -rf "$stranger"' EXIT
+awk '/^```go$/ {on = 1; next} /^```$/ {if (on) exit} on' README.md >"$stranger/main.go"
+grep -q '^func main' "$stranger/main.go" || fail "README.md has no complete program"
+cp ci/readme_test.go.txt "$stranger/main_test.go"
+(
+  cd "$stranger"
+  go mod init stranger.example/app 2>/dev/null
+  go mod edit -require example.com/sealed@v0.0.0 -replace "example.com/sealed=$root"
+  go mod tidy
+  go vet .
+  go test -race .
+) || fail "the README's program does not work"
+
+part "links in the documentation"
+broken=0
+while IFS=: read -r file link; do
+  target=${link%%#*}
+  [ -z "$target" ] || [ -e "$(dirname "$file")/$target" ] || { echo "$file: $link"; broken=1; }
+done < <(grep -oHE '\]\([^)]+\)' ./*.md docs/*.md 2>/dev/null | sed -E 's/\]\(([^)]*)\)/\1/' | grep -v 'https\?://' || true)
+[ "$broken" = 0 ] || fail "broken links"
+
+part "done"
+for what in "${not_run[@]+"${not_run[@]}"}"; do echo "NOT RUN: $what"; done
+[ "${#not_run[@]}" = 0 ] || [ "${CI:-}" != true ] || fail "a part that belongs to CI did not run"
+echo "All that ran has passed."
