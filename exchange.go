@@ -1,0 +1,288 @@
+package sealed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+)
+
+// pending is what a response does to the cookie.
+type pending uint8
+
+const (
+	leave pending = iota
+	write
+	remove
+)
+
+// state is what an exchange knows once its session was asked for.
+type state[T any] struct {
+	session  session[T]
+	loaded   int64     // when it was asked for, as Unix time in milliseconds
+	pending  pending   // what becomes of the cookie
+	present  bool      // the request has a cookie of ours
+	leftover uint32    // see presented
+	others   []record  // further sessions among the request's cookies
+	vary     [1]string // the Vary header, mostly
+	buf      [144]byte // where a small session is opened
+}
+
+// load finds the request's session, once.
+func (e *exchange[T]) load(ctx context.Context) {
+	if e.state != nil {
+		return
+	}
+	m := e.m
+	var p presented
+	m.format.scan(&p, e.request.Header["Cookie"])
+	st := &state[T]{loaded: nowMilli(), present: p.present(), leftover: p.leftover}
+	st.session.err = ErrNoSession
+	for i, token := range p.tokens(&m.format) {
+		if i == 0 {
+			m.open(ctx, &st.session, st.buf[:0], token, m.cookieAssociated, st.loaded)
+			continue
+		}
+		other := new(session[T])
+		m.open(ctx, other, nil, token, m.cookieAssociated, st.loaded)
+		m.prefer(ctx, st, other)
+	}
+	if p.named.count > 0 {
+		m.observeOpened(ctx, &st.session)
+	}
+	if p.named.more > 0 {
+		m.observe(ctx, Event{Kind: EventRejected, Reason: rejectDuplicate.reason, Err: rejectDuplicate})
+	}
+	e.state = st
+}
+
+// prefer keeps the better of the request's session and other, and reports the
+// one that is not used.
+func (m *Manager[T]) prefer(ctx context.Context, st *state[T], other *session[T]) {
+	if other.usedLast(&st.session) {
+		st.session, *other = *other, st.session
+	}
+	if other.exists() {
+		st.others = append(st.others, other.record)
+		other.err = rejectDuplicate
+	}
+	m.observeOpened(ctx, other)
+}
+
+func (e *exchange[T]) get(ctx context.Context) (T, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.load(ctx)
+	var v T
+	if e.session.err != nil {
+		return v, e.session.err
+	}
+	return e.m.take(&e.session)
+}
+
+func (e *exchange[T]) info(ctx context.Context) (Info, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.load(ctx)
+	if e.session.err != nil {
+		return Info{}, e.session.err
+	}
+	return e.session.info(), nil
+}
+
+// changeable refuses changes that could not reach the client.
+func (e *exchange[T]) changeable(ctx context.Context) error {
+	if e.committed.Load() {
+		e.m.observe(ctx, Event{Kind: EventLateChange, Err: ErrCommitted})
+		return ErrCommitted
+	}
+	e.load(ctx)
+	e.dropCompromised(ctx)
+	return nil
+}
+
+// dropCompromised ends the request's session if its key was revoked since it
+// was opened: to seal it anew would carry a forgery over to a good key.
+func (e *exchange[T]) dropCompromised(ctx context.Context) {
+	s := &e.session
+	if s.err != nil || s.key == nil {
+		return
+	}
+	if k := e.m.keys.find(s.key.key.id); k != nil && k.revoked {
+		s.err, e.pending = rejectRevokedKey, leave
+		e.m.observeOpened(ctx, s)
+	}
+}
+
+func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.changeable(ctx); err != nil {
+		return err
+	}
+	if e.session.unverified() {
+		return e.session.err
+	}
+	var v T
+	var err error
+	var next session[T]
+	before := e.m.zero
+	if e.session.err == nil {
+		if v, err = e.m.take(&e.session); err != nil {
+			return err
+		}
+		next, before = e.session, e.session.record.data
+	}
+	change(&v)
+	if err := e.m.put(&next, &v); err != nil {
+		return err
+	}
+	if bytes.Equal(next.record.data, before) {
+		return nil
+	}
+	now := nowMilli()
+	if e.session.err != nil || next.subject != e.session.subject {
+		e.m.begin(ctx, &next, now)
+	} else if !e.prefetch() {
+		next.touch(now)
+	}
+	return e.replace(ctx, &next, now)
+}
+
+func (e *exchange[T]) renew(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.changeable(ctx); err != nil {
+		return err
+	}
+	if e.session.err != nil {
+		return e.session.err
+	}
+	next, now := e.session, nowMilli()
+	e.m.begin(ctx, &next, now)
+	return e.replace(ctx, &next, now)
+}
+
+// replace makes next the request's session, if it fits and the one before it,
+// where that has another ID, can be revoked.
+func (e *exchange[T]) replace(ctx context.Context, next *session[T], now int64) error {
+	if err := e.m.fits(next, now); err != nil {
+		return err
+	}
+	if old := &e.session; old.err == nil && old.record.id != next.record.id {
+		if old.subject != "" {
+			if err := e.revoke(ctx, old); err != nil {
+				return err
+			}
+		}
+		e.m.observe(ctx, Event{Kind: EventRenewed, ID: next.record.id})
+	}
+	e.session = *next
+	e.pending = write
+	return nil
+}
+
+// revoke revokes a session, if any client can have it.
+func (e *exchange[T]) revoke(ctx context.Context, s *session[T]) error {
+	if !s.issued {
+		return nil
+	}
+	return e.revokeRecord(ctx, s.record)
+}
+
+func (e *exchange[T]) revokeRecord(ctx context.Context, r record) error {
+	if e.m.config.Revocations == nil {
+		return nil
+	}
+	until := unixMilli(r.created + r.expires).Add(maxSkew)
+	return e.m.revoke(ctx, Revocation{ID: r.id, Until: until})
+}
+
+func (e *exchange[T]) destroy(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.changeable(ctx); err != nil {
+		return err
+	}
+	if s := &e.session; s.exists() {
+		if s.issued {
+			e.others = append(e.others, s.record)
+		}
+		e.m.observe(ctx, Event{Kind: EventDestroyed, ID: s.record.id})
+	}
+	e.session = session[T]{err: ErrNoSession}
+	e.pending = remove
+
+	// The cookies of other paths that hold sessions, too: they would be the
+	// visitor's session next. Those that fail stay for the next try.
+	var failed []record
+	var errs []error
+	for _, r := range e.others {
+		if err := e.revokeRecord(ctx, r); err != nil {
+			failed, errs = append(failed, r), append(errs, err)
+		}
+	}
+	e.others = failed
+	return errors.Join(errs...)
+}
+
+// refresh decides whether a session that was only read needs a new cookie: its
+// last use is to be recorded, or it is sealed with a key that is retiring.
+func (e *exchange[T]) refresh() {
+	s := &e.session
+	if e.pending != leave || s.err != nil || !s.issued {
+		return
+	}
+	next := *s
+	due := s.touchDue(e.loaded) && !e.prefetch()
+	if due {
+		next.touch(e.loaded)
+	}
+	reseal := e.m.keys.sealingKey(s.key, e.loaded).key.id != s.key.key.id
+	if !due && !reseal {
+		return
+	}
+	if e.m.fits(&next, e.loaded) != nil {
+		return // the configuration leaves less room than before: keep the cookie
+	}
+	*s, e.pending = next, write
+}
+
+// prefetch reports whether nobody may ever see the response (Fetch, section
+// "Sec-Purpose"; browsers send "prefetch", or "prefetch;prerender").
+func (e *exchange[T]) prefetch() bool {
+	for _, v := range e.request.Header["Sec-Purpose"] {
+		if strings.HasPrefix(v, "prefetch") {
+			return true
+		}
+	}
+	return false
+}
+
+// setCookies returns the Set-Cookie lines of the response, if any.
+func (e *exchange[T]) setCookies(ctx context.Context) []string {
+	e.dropCompromised(ctx)
+	e.refresh()
+	f, s := &e.m.format, &e.session
+	switch e.pending {
+	case remove:
+		if e.present {
+			return append([]string{f.deletion()}, f.deletions(e.leftover)...)
+		}
+	case write:
+		now := nowMilli()
+		key := e.m.keys.sealingKey(s.key, now)
+		lines := f.lines(e.m.sealRecord(&s.record, key, e.m.cookieAssociated), s.maxAge(now), e.leftover)
+		e.observeSealed(ctx, key, lines)
+		return lines
+	}
+	return nil
+}
+
+func (e *exchange[T]) observeSealed(ctx context.Context, key *ringKey, lines []string) {
+	bytes := 0
+	for _, line := range lines {
+		bytes += len(line)
+	}
+	e.m.observe(ctx, Event{Kind: EventSealed, ID: e.session.record.id, KeyID: key.text, Bytes: bytes})
+}
