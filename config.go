@@ -50,8 +50,9 @@ type Config[T any] struct {
 	// Security considerations: without it, call [Manager.Renew] at every login.
 	Subject func(T) string
 
-	// Purpose tells managers apart that share keys and a cookie name: a token
-	// of one does not open with another. At most 255 bytes.
+	// Purpose tells managers apart that share keys and a cookie name, in two
+	// applications for instance: a token of one does not open with another. At
+	// most 255 bytes.
 	Purpose string
 
 	// Revocations is the list of sessions that were ended early. Default none.
@@ -184,6 +185,11 @@ func (c Cookie) attributes() (string, error) {
 	if err := cookie.Valid(); err != nil {
 		errs = append(errs, fmt.Errorf("Cookie: %s (Name %q, Path %q, Domain %q)", strings.TrimPrefix(err.Error(), "http: "), c.Name, c.Path, c.Domain))
 	}
+	if i := strings.LastIndexByte(c.Name, '.'); i >= 0 {
+		if _, chunk := chunkIndex(c.Name[i+1:]); chunk {
+			errs = append(errs, fmt.Errorf("Cookie.Name %q ends like the further parts of a split cookie", c.Name))
+		}
+	}
 	if len(c.Name) > 255 {
 		errs = append(errs, fmt.Errorf("Cookie.Name has %d bytes, more than 255", len(c.Name)))
 	}
@@ -258,9 +264,10 @@ func (m *Manager[T]) initCodec() error {
 		return err
 	}
 	// The Core Deterministic Encoding of RFC 8949, section 4.2.1, with times
-	// to the nanosecond: the default would cut them to seconds in silence.
+	// to the nanosecond, in UTC: the default would cut them to seconds in
+	// silence, and an offset has no seconds.
 	encoding := cbor.CoreDetEncOptions()
-	encoding.Time = cbor.TimeRFC3339Nano
+	encoding.Time = cbor.TimeRFC3339NanoUTC
 	decoding := cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
@@ -322,19 +329,42 @@ func checkType(t reflect.Type, seen map[reflect.Type]bool) error {
 
 func checkFields(t reflect.Type, seen map[reflect.Type]bool) error {
 	var errs []error
-	stored := 0
+	names := map[string]bool{}
 	for i := range t.NumField() {
 		field := t.Field(i)
-		if (!field.IsExported() && !field.Anonymous) || field.Tag.Get("cbor") == "-" {
+		name, skipped := fieldName(field)
+		if _, meant := field.Tag.Lookup("cbor"); skipped && !meant && field.IsExported() {
+			errs = append(errs, fmt.Errorf("session type: the json tag of %v.%s leaves it out of the session too: give it a cbor tag", t, field.Name))
+		}
+		if skipped || !field.IsExported() && !field.Anonymous {
 			continue
 		}
-		stored++
+		if field.Anonymous && !field.IsExported() && field.Type.Kind() != reflect.Struct {
+			errs = append(errs, fmt.Errorf("session type: the embedded %v of %v is not exported, so its data would be lost", field.Type, t))
+		}
+		if names[name] {
+			errs = append(errs, fmt.Errorf("session type: two fields of %v have the key %s, so their data would be lost", t, name))
+		}
+		names[name] = true
 		errs = append(errs, checkType(field.Type, seen))
 	}
-	if stored == 0 && t.NumField() > 0 {
+	if len(names) == 0 && t.NumField() > 0 {
 		errs = append(errs, fmt.Errorf("session type: no field of %v is exported, so its data would be lost: export them, or implement cbor.Marshaler or encoding.BinaryMarshaler", t))
 	}
 	return errors.Join(errs...)
+}
+
+// fieldName returns the key of a field as the CBOR library chooses it, which
+// takes the json tag if there is no cbor tag.
+func fieldName(field reflect.StructField) (name string, skipped bool) {
+	tag, ok := field.Tag.Lookup("cbor")
+	if !ok {
+		tag = field.Tag.Get("json")
+	}
+	if name, _, _ = strings.Cut(tag, ","); name == "" {
+		name = field.Name
+	}
+	return name, tag == "-"
 }
 
 // marshals reports whether the CBOR library leaves t to itself or to t.

@@ -40,6 +40,7 @@ func TestNewRefuses(t *testing.T) {
 		{"name with ;", config{Cookie: cookie{Name: "a;b"}}, "Cookie.Name"},
 		{"name with a line break", config{Cookie: cookie{Name: "a\nb"}}, "Cookie.Name"},
 		{"name not ASCII", config{Cookie: cookie{Name: "ä"}}, "Cookie.Name"},
+		{"the name of a chunk", config{Cookie: cookie{Name: "session.2"}}, "Cookie.Name"},
 		{"long name", config{Cookie: cookie{Name: long[:256]}}, "Cookie.Name"},
 		{"path with ;", config{Cookie: cookie{Name: "a", Path: "/;x"}}, "Path"},
 		{"path with a line break", config{Cookie: cookie{Name: "a", Path: "/\r\nx"}}, "Path"},
@@ -107,6 +108,10 @@ func TestNewAccepts(t *testing.T) {
 
 type hidden struct{ _, _ string }
 
+type number int
+
+type embedded struct{ A int }
+
 type reader interface{ Read() }
 
 // A session type that would lose data in silence is refused.
@@ -119,6 +124,16 @@ func TestSessionTypes(t *testing.T) {
 		"an interface":           newErr[struct{ R reader }](t),
 		"a complex number":       newErr[struct{ C complex128 }](t),
 		"a map key":              newErr[map[complex64]int](t),
+		"two fields, one key": newErr[struct {
+			A int `cbor:"1,keyasint"`
+			B int `cbor:"1,keyasint"`
+		}](t),
+		"left out by json": newErr[struct {
+			A int `json:"-"`
+			B int
+		}](t),
+		"an embedded number":  newErr[struct{ number }](t),
+		"an embedded pointer": newErr[struct{ *embedded }](t),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "session type") {
 			t.Errorf("%s: %v, want an error about the session type", name, err)
@@ -141,8 +156,12 @@ func TestSessionTypes(t *testing.T) {
 			b hidden
 			C chan int `cbor:"-"`
 		}](t),
-		"an empty struct": newErr[struct{}](t),
-		"an embedded one": newErr[struct{ Session }](t),
+		"an empty struct":   newErr[struct{}](t),
+		"an embedded one":   newErr[struct{ Session }](t),
+		"an unexported one": newErr[struct{ embedded }](t),
+		"a json name": newErr[struct {
+			A int `json:"a"`
+		}](t),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 )
+
+// revokeTimeout bounds a revocation that goes on after the client has gone.
+const revokeTimeout = 10 * time.Second
 
 // pending is what a response does to the cookie.
 type pending uint8
@@ -18,14 +22,18 @@ const (
 
 // state is what an exchange knows once its session was asked for.
 type state[T any] struct {
-	session  session[T]
-	loaded   int64     // when it was asked for, as Unix time in milliseconds
-	pending  pending   // what becomes of the cookie
-	present  bool      // the request has a cookie of ours
-	leftover uint32    // see presented
-	others   []record  // further sessions among the request's cookies
-	vary     [1]string // the Vary header, mostly
-	buf      [144]byte // where a small session is opened
+	session   session[T]
+	loaded    int64     // when it was asked for, as Unix time in milliseconds
+	pending   pending   // what becomes of the cookie
+	present   bool      // the request has a cookie of ours
+	leftover  uint32    // see presented
+	others    []record  // further sessions that the client has, for Destroy
+	none      error     // why there is no session, if none was begun in this request
+	begun     bool      // the session was: the request had none
+	destroyed bool      // the cookie is to be deleted, if no session is begun
+	exempt    string    // the subject that this request has revoked
+	vary      [1]string // the Vary header, mostly
+	buf       [144]byte // where a small session is opened
 }
 
 // load finds the request's session, once.
@@ -53,6 +61,7 @@ func (e *exchange[T]) load(ctx context.Context) {
 	if p.named.more > 0 {
 		m.observe(ctx, Event{Kind: EventRejected, Reason: rejectDuplicate.reason, Err: rejectDuplicate})
 	}
+	st.none = st.session.err
 	e.state = st
 }
 
@@ -62,8 +71,10 @@ func (m *Manager[T]) prefer(ctx context.Context, st *state[T], other *session[T]
 	if other.usedLast(&st.session) {
 		st.session, *other = *other, st.session
 	}
-	if other.exists() {
+	if other.alive() {
 		st.others = append(st.others, other.record)
+	}
+	if other.exists() {
 		other.err = rejectDuplicate
 	}
 	m.observeOpened(ctx, other)
@@ -90,6 +101,19 @@ func (e *exchange[T]) info(ctx context.Context) (Info, error) {
 	return e.session.info(), nil
 }
 
+// revokesSubject notes that this request revokes a subject's sessions, and
+// returns when its own was created, if it is one of them.
+func (e *exchange[T]) revokesSubject(ctx context.Context, subject string) (created time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.load(ctx)
+	if e.session.err != nil || e.session.subject != subject {
+		return time.Time{}
+	}
+	e.exempt = subject
+	return unixMilli(e.session.record.created)
+}
+
 // changeable refuses changes that could not reach the client.
 func (e *exchange[T]) changeable(ctx context.Context) error {
 	if e.committed.Load() {
@@ -101,14 +125,14 @@ func (e *exchange[T]) changeable(ctx context.Context) error {
 	return nil
 }
 
-// dropCompromised ends the request's session if its key was revoked since it
-// was opened: to seal it anew would carry a forgery over to a good key.
+// dropCompromised ends the request's session if its key was revoked or removed
+// since it was opened: to seal it anew would carry a forgery over to a good key.
 func (e *exchange[T]) dropCompromised(ctx context.Context) {
 	s := &e.session
 	if s.err != nil || s.key == nil {
 		return
 	}
-	if k := e.m.keys.find(s.key.key.id); k != nil && k.revoked {
+	if k := e.m.keys.find(s.key.key.id); k == nil || k.revoked {
 		s.err, e.pending = rejectRevokedKey, leave
 		e.m.observeOpened(ctx, s)
 	}
@@ -140,13 +164,27 @@ func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 	if bytes.Equal(next.record.data, before) {
 		return nil
 	}
+	if e.begun && bytes.Equal(next.record.data, e.m.zero) {
+		e.forget() // it holds nothing again: there is nothing to send
+		return nil
+	}
 	now := nowMilli()
 	if e.session.err != nil || next.subject != e.session.subject {
-		e.m.begin(ctx, &next, now)
-	} else if !e.prefetch() {
+		return e.replace(ctx, &next, now)
+	}
+	if !e.prefetch() {
 		next.touch(now)
 	}
-	return e.replace(ctx, &next, now)
+	return e.keep(&next, now)
+}
+
+// forget takes back a session that was begun in this request.
+func (e *exchange[T]) forget() {
+	e.session = session[T]{err: e.none}
+	e.begun, e.pending = false, leave
+	if e.destroyed {
+		e.pending = remove
+	}
 }
 
 func (e *exchange[T]) renew(ctx context.Context) error {
@@ -158,42 +196,63 @@ func (e *exchange[T]) renew(ctx context.Context) error {
 	if e.session.err != nil {
 		return e.session.err
 	}
-	next, now := e.session, nowMilli()
-	e.m.begin(ctx, &next, now)
-	return e.replace(ctx, &next, now)
+	next := e.session
+	return e.replace(ctx, &next, nowMilli())
 }
 
-// replace makes next the request's session, if it fits and the one before it,
-// where that has another ID, can be revoked.
-func (e *exchange[T]) replace(ctx context.Context, next *session[T], now int64) error {
+// keep makes next the request's session, if it fits.
+func (e *exchange[T]) keep(next *session[T], now int64) error {
 	if err := e.m.fits(next, now); err != nil {
 		return err
 	}
-	if old := &e.session; old.err == nil && old.record.id != next.record.id {
-		if old.subject != "" {
-			if err := e.revoke(ctx, old); err != nil {
-				return err
-			}
-		}
-		e.m.observe(ctx, Event{Kind: EventRenewed, ID: next.record.id})
-	}
+	e.begun = e.begun || e.session.err != nil
 	e.session = *next
 	e.pending = write
 	return nil
 }
 
-// revoke revokes a session, if any client can have it.
-func (e *exchange[T]) revoke(ctx context.Context, s *session[T]) error {
-	if !s.issued {
-		return nil
+// replace makes next the request's session under a new ID, and revokes the one
+// before it, if that had a subject. Without Config.Subject any may have.
+func (e *exchange[T]) replace(ctx context.Context, next *session[T], now int64) error {
+	old := e.session
+	if old.err == nil {
+		// A session that has ended since it was opened must not begin anew. The
+		// request that revoked all of a subject's goes on with this one.
+		subject := old.subject
+		if subject == e.exempt {
+			subject = ""
+		}
+		if err := e.m.judge(ctx, &old, now, subject); old.issued && err != nil {
+			return err
+		}
 	}
-	return e.revokeRecord(ctx, s.record)
+	if err := e.m.begin(ctx, next, now); err != nil {
+		return err
+	}
+	if err := e.m.fits(next, now); err != nil {
+		return err
+	}
+	if old.err == nil && old.issued {
+		if old.subject == "" && e.m.config.Subject != nil {
+			e.others = append(e.others, old.record) // nobody's: it ends with Destroy only
+		} else if err := e.revoke(ctx, old.record); err != nil {
+			return err
+		}
+	}
+	if old.err == nil {
+		e.m.observe(ctx, Event{Kind: EventRenewed, ID: next.record.id})
+	}
+	return e.keep(next, now)
 }
 
-func (e *exchange[T]) revokeRecord(ctx context.Context, r record) error {
+// revoke revokes one session. It does so even if the client has gone: who clicks
+// on logout and closes the window is to be logged out.
+func (e *exchange[T]) revoke(ctx context.Context, r record) error {
 	if e.m.config.Revocations == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
 	until := unixMilli(r.created + r.expires).Add(maxSkew)
 	return e.m.revoke(ctx, Revocation{ID: r.id, Until: until})
 }
@@ -204,21 +263,22 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	if err := e.changeable(ctx); err != nil {
 		return err
 	}
-	if s := &e.session; s.exists() {
-		if s.issued {
-			e.others = append(e.others, s.record)
-		}
+	s := &e.session
+	if s.exists() || s.alive() {
 		e.m.observe(ctx, Event{Kind: EventDestroyed, ID: s.record.id})
 	}
-	e.session = session[T]{err: ErrNoSession}
-	e.pending = remove
+	if s.alive() {
+		e.others = append(e.others, s.record)
+	}
+	e.none, e.destroyed = ErrNoSession, true
+	e.forget()
 
 	// The cookies of other paths that hold sessions, too: they would be the
 	// visitor's session next. Those that fail stay for the next try.
 	var failed []record
 	var errs []error
 	for _, r := range e.others {
-		if err := e.revokeRecord(ctx, r); err != nil {
+		if err := e.revoke(ctx, r); err != nil {
 			failed, errs = append(failed, r), append(errs, err)
 		}
 	}
@@ -259,30 +319,25 @@ func (e *exchange[T]) prefetch() bool {
 	return false
 }
 
-// setCookies returns the Set-Cookie lines of the response, if any.
-func (e *exchange[T]) setCookies(ctx context.Context) []string {
+// setCookies returns the Set-Cookie lines of the response, if any, and the event
+// to report when they are set.
+func (e *exchange[T]) setCookies(ctx context.Context) (lines []string, sealed Event) {
 	e.dropCompromised(ctx)
 	e.refresh()
 	f, s := &e.m.format, &e.session
 	switch e.pending {
 	case remove:
 		if e.present {
-			return append([]string{f.deletion()}, f.deletions(e.leftover)...)
+			lines = append([]string{f.deletion()}, f.deletions(e.leftover)...)
 		}
 	case write:
 		now := nowMilli()
 		key := e.m.keys.sealingKey(s.key, now)
-		lines := f.lines(e.m.sealRecord(&s.record, key, e.m.cookieAssociated), s.maxAge(now), e.leftover)
-		e.observeSealed(ctx, key, lines)
-		return lines
+		lines = f.lines(e.m.sealRecord(&s.record, key, e.m.cookieAssociated), s.maxAge(now), e.leftover)
+		sealed = Event{Kind: EventSealed, ID: s.record.id, KeyID: key.text}
+		for _, line := range lines {
+			sealed.Bytes += len(line)
+		}
 	}
-	return nil
-}
-
-func (e *exchange[T]) observeSealed(ctx context.Context, key *ringKey, lines []string) {
-	bytes := 0
-	for _, line := range lines {
-		bytes += len(line)
-	}
-	e.m.observe(ctx, Event{Kind: EventSealed, ID: e.session.record.id, KeyID: key.text, Bytes: bytes})
+	return lines, sealed
 }

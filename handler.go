@@ -63,9 +63,10 @@ func (m *Manager[T]) exchange(ctx context.Context) (*exchange[T], error) {
 // Header.
 //
 // Handlers may be nested: those of one manager share one session per request.
+// Nested managers need cookies of different names.
 func (m *Manager[T]) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if outer, err := m.exchange(r.Context()); err == nil && !outer.done() {
+		if outer, err := m.exchange(r.Context()); err == nil && outer.serves(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -86,11 +87,13 @@ func copyWithContext(dst, r *http.Request, ctx context.Context) {
 	*dst = *r.WithContext(ctx)
 }
 
-// done reports whether the handler has returned.
-func (e *exchange[T]) done() bool {
+// serves reports whether the exchange is r's too: it is still under way, and r
+// carries the same cookies. A handler may serve requests that it makes up, with
+// the context of its own, for somebody else.
+func (e *exchange[T]) serves(r *http.Request) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.finished
+	return !e.finished && slices.Equal(e.request.Header["Cookie"], r.Header["Cookie"])
 }
 
 // finish ends the exchange: what is changed later could not be sent. It commits
@@ -100,25 +103,29 @@ func (e *exchange[T]) done() bool {
 func (e *exchange[T]) finish(outer *http.Request, returned bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if returned && !e.committed.Load() {
-		e.complete(e.writer.Header())
-	}
-	e.committed.Store(true)
-	e.finished = true
 	outer.Pattern = e.request.Pattern
 	if outer.MultipartForm == nil {
 		outer.MultipartForm = e.request.MultipartForm
 	}
+	e.finished = true
+	if !e.committed.Load() {
+		defer e.committed.Store(true)
+		if returned {
+			e.complete(e.writer.Header())
+		}
+	}
 }
 
-// commit completes the response's headers before they are sent, once.
+// commit completes the response's headers before they are sent, once. Who writes
+// meanwhile waits: the headers must not leave before they are complete.
 func (e *exchange[T]) commit() {
 	if e.committed.Load() {
 		return // spares later writes the lock
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.committed.Swap(true) {
+	if !e.committed.Load() {
+		defer e.committed.Store(true)
 		e.complete(e.writer.Header())
 	}
 }
@@ -133,16 +140,36 @@ func (e *exchange[T]) complete(h http.Header) {
 	} else if !hasToken(vary, "Cookie") && !hasToken(vary, "*") {
 		h["Vary"] = append(vary, "Cookie")
 	}
-	lines := e.setCookies(e.context.Context)
-	if len(lines) == 0 {
+	lines, sealed := e.setCookies(e.context.Context)
+	if e.pending == leave {
 		return
 	}
 	if existing := h["Set-Cookie"]; len(existing) > 0 {
 		lines = append(slices.DeleteFunc(slices.Clone(existing), e.m.format.owns), lines...)
 	}
+	if len(lines) == 0 {
+		delete(h, "Set-Cookie")
+		return
+	}
 	h["Set-Cookie"] = lines
-	if cache := h["Cache-Control"]; !hasToken(cache, "private") && !hasToken(cache, "no-store") {
+	noStore(h)
+	if sealed.Kind != "" {
+		e.m.observe(e.context.Context, sealed)
+	}
+}
+
+// noStore keeps caches from storing a response, unless the handler has seen to
+// it. The headers that speak to certain caches only win over Cache-Control there
+// (RFC 9213, section 2.2), so they go, unless they say the same.
+func noStore(h http.Header) {
+	closed := func(name string) bool { return hasToken(h[name], "private") || hasToken(h[name], "no-store") }
+	if !closed("Cache-Control") {
 		h["Cache-Control"] = []string{"no-store"}
+	}
+	for _, name := range []string{"Cdn-Cache-Control", "Surrogate-Control"} {
+		if len(h[name]) > 0 && !closed(name) {
+			delete(h, name)
+		}
 	}
 }
 
@@ -196,22 +223,23 @@ func (w *responseWriter[T]) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{w.ResponseWriter}, r)
 }
 
-// FlushError is what [http.ResponseController] calls.
-func (w *responseWriter[T]) FlushError() error {
-	w.exchange.commit()
-	return http.NewResponseController(w.ResponseWriter).Flush()
-}
-
 // The writer of a handler has the optional interfaces of the server's, and no
 // others: handlers test for them. Each type holds one pointer, so making it an
 // interface allocates nothing.
 type (
-	flushWriter[T any]  struct{ *responseWriter[T] }
-	hijackWriter[T any] struct{ flushWriter[T] }
-	pushWriter[T any]   struct{ flushWriter[T] }
+	flushWriter[T any]      struct{ *responseWriter[T] }
+	hijackWriter[T any]     struct{ flushWriter[T] }
+	pushWriter[T any]       struct{ flushWriter[T] }
+	hijackPushWriter[T any] struct{ hijackWriter[T] }
 )
 
 func (w flushWriter[T]) Flush() { _ = w.FlushError() }
+
+// FlushError is what [http.ResponseController] calls.
+func (w flushWriter[T]) FlushError() error {
+	w.exchange.commit()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
 
 func (w hijackWriter[T]) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.exchange.commit()
@@ -222,19 +250,23 @@ func (w pushWriter[T]) Push(target string, opts *http.PushOptions) error {
 	return w.ResponseWriter.(http.Pusher).Push(target, opts)
 }
 
+func (w hijackPushWriter[T]) Push(target string, opts *http.PushOptions) error {
+	return w.ResponseWriter.(http.Pusher).Push(target, opts)
+}
+
 // capable returns w as the type that can do what the wrapped writer can, or one
-// that [http.ResponseController] would find inside it.
+// that [http.ResponseController] would find inside it: what it finds there and
+// not here would go past the commit.
 func (w *responseWriter[T]) capable() http.ResponseWriter {
-	if _, ok := w.ResponseWriter.(http.Pusher); ok { // HTTP/2, which has no Hijack
-		return pushWriter[T]{flushWriter[T]{w}}
-	}
-	flushes := false
-	for inner := w.ResponseWriter; ; {
-		if _, ok := inner.(http.Hijacker); ok {
-			return hijackWriter[T]{flushWriter[T]{w}}
-		}
-		if _, ok := inner.(http.Flusher); ok {
-			flushes = true
+	_, pushes := w.ResponseWriter.(http.Pusher)
+	hijacks, flushes := false, false
+	for inner := w.ResponseWriter; !hijacks; {
+		_, hijacks = inner.(http.Hijacker)
+		if !flushes {
+			switch inner.(type) {
+			case http.Flusher, interface{ FlushError() error }:
+				flushes = true
+			}
 		}
 		unwrapper, ok := inner.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
@@ -242,8 +274,16 @@ func (w *responseWriter[T]) capable() http.ResponseWriter {
 		}
 		inner = unwrapper.Unwrap()
 	}
-	if flushes {
-		return flushWriter[T]{w}
+	flush := flushWriter[T]{w}
+	switch {
+	case hijacks && pushes:
+		return hijackPushWriter[T]{hijackWriter[T]{flush}}
+	case hijacks:
+		return hijackWriter[T]{flush}
+	case pushes:
+		return pushWriter[T]{flush}
+	case flushes:
+		return flush
 	}
 	return w
 }

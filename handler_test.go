@@ -471,8 +471,18 @@ type countingConn struct {
 }
 
 func (c *countingConn) ReadFrom(r io.Reader) (int64, error) {
-	n, err := io.Copy(struct{ io.Writer }{c.Conn}, r)
-	c.l.read.Add(n)
+	return io.Copy(struct{ io.Writer }{c.Conn}, countingReader{r, c.l})
+}
+
+// countingReader counts what is read before the client can see it.
+type countingReader struct {
+	io.Reader
+	l *countingListener
+}
+
+func (r countingReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.l.read.Add(int64(n))
 	return n, err
 }
 

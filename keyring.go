@@ -302,7 +302,9 @@ func (r *Keyring) add(key Key, created, activates time.Time) error {
 
 // Revoke marks a key as compromised: from now on nothing sealed with it opens
 // in this process, and it cannot be added again until it is removed. It ends
-// every session still sealed with it: the holder of a key can forge any.
+// every session still sealed with it: the holder of a key can forge any. Sessions
+// that were sealed anew with a later key live on, forged ones too: if a key may
+// have been known for long, revoke the later ones as well.
 //
 // If it was the primary, the ring seals with the newest key left; the last
 // usable key cannot be revoked: call Rotate(0) first. An unknown ID is an error.

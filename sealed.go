@@ -28,7 +28,8 @@
 //
 // # What is not
 //
-// Without a revocation list a copied cookie works until it expires. An older
+// Without a revocation list a copied cookie works until it expires, and a
+// response that was under way at logout can bring the session back. An older
 // cookie of the same session still opens, so the client can go back to an
 // earlier state: keep balances, one-time credits and the like on the server.
 // Of two responses in flight, the one that arrives last wins. The length of the
@@ -166,11 +167,15 @@ func (m *Manager[T]) Get(ctx context.Context) (T, error) {
 // If the result has another [Config.Subject], the session is renewed: it gets a
 // new ID and new deadlines, and the old ID is revoked if it had a subject.
 //
-// Concurrent calls for one request run change one after the other, so change
-// must not call Update, Renew or Destroy for the same request. If change panics
-// or Update returns an error, the session is as it was. The error is
-// [ErrTooLarge] with the sizes, [ErrCommitted], [ErrUnverified], [ErrNoHandler],
-// or that of the revocation list, of encoding the session, or of invalid Terms.
+// Concurrent calls for one request run change one after the other, under the
+// request's lock: change must neither call the Manager with this context nor use
+// the ResponseWriter, and should not wait for anything. If it panics or Update
+// returns an error, the session is as it was.
+//
+// The error is [ErrTooLarge] with the sizes, [ErrCommitted], [ErrUnverified],
+// [ErrNoHandler], that of the revocation list, of encoding the session, or of
+// invalid Terms; or, where the session was to be renewed but has ended since it
+// was read, [ErrExpired] or [ErrRevoked].
 func (m *Manager[T]) Update(ctx context.Context, change func(*T)) error {
 	e, err := m.exchange(ctx)
 	if err != nil {
@@ -180,8 +185,9 @@ func (m *Manager[T]) Update(ctx context.Context, change func(*T)) error {
 }
 
 // Renew gives the session a new ID and new deadlines, and revokes the old ID if
-// the session has a subject. Call it when a privilege is raised in a way that
-// [Config.Subject] does not show. The errors are those of Get and Update.
+// the session has a subject, or there is no [Config.Subject] to tell. Call it when
+// a privilege is raised in a way that the subject does not show. The errors are
+// those of Get and Update.
 func (m *Manager[T]) Renew(ctx context.Context) error {
 	e, err := m.exchange(ctx)
 	if err != nil {
@@ -192,7 +198,8 @@ func (m *Manager[T]) Renew(ctx context.Context) error {
 
 // Destroy ends the session: it revokes it, if there is a revocation list, and
 // deletes the cookie. Without a session it only deletes a cookie, if the request
-// has one.
+// has one. A session that is of no use here, having been idle for too long for
+// instance, is revoked too: a copy of its cookie may be fresher.
 //
 // If the list fails, the error says so, and the cookie is deleted all the same:
 // this browser is logged out, a copy of its cookie is not. Calling Destroy again
@@ -217,7 +224,12 @@ func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
 
 // RevokeSubject ends every session that subject has now, the request's own
 // included, on all instances that share the [RevocationList]: "log out
-// everywhere". To stay logged in here, call Renew after it.
+// everywhere". To stay logged in here, call Renew after it, in the same request.
+//
+// Sessions go by when they were created, to the millisecond. An instance whose
+// clock is ahead dates them later: those of the last moments, as long as the
+// clocks differ, live on. The list keeps the revocation for today's Lifetime, or
+// for 400 days with [Config.TermsFor].
 //
 // It is an error without a revocation list and for the subject "".
 func (m *Manager[T]) RevokeSubject(ctx context.Context, subject string) error {
@@ -229,9 +241,10 @@ func (m *Manager[T]) RevokeSubject(ctx context.Context, subject string) error {
 	}
 	before := time.Now()
 	if e, err := m.exchange(ctx); err == nil {
-		// A session may be a little ahead of this clock: see createdAt.
-		if info, err := e.info(ctx); err == nil && info.Subject == subject && info.Created.After(before) {
-			before = info.Created
+		// The request's own session may be a little ahead of this clock: see
+		// dateAhead.
+		if created := e.revokesSubject(ctx, subject); created.After(before) {
+			before = created
 		}
 	}
 	longest := m.terms.Lifetime
@@ -261,7 +274,9 @@ func (m *Manager[T]) Seal(data T) (string, error) {
 		return "", err
 	}
 	now := nowMilli()
-	m.begin(ctx, &s, now)
+	if err := m.begin(ctx, &s, now); err != nil {
+		return "", err
+	}
 	if n := base64url.EncodedLen(overhead + s.record.size()); n > maxTokenText {
 		return "", fmt.Errorf("%w: the token would have %d bytes, more than %d", ErrTooLarge, n, maxTokenText)
 	}
@@ -284,14 +299,10 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 	return s.value, s.info(), nil
 }
 
-// encode encodes v, and makes sure that it can be decoded again.
 func (m *Manager[T]) encode(v *T) ([]byte, error) {
 	data, err := m.encoding.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("sealed: the session cannot be encoded: %w", err)
-	}
-	if err := m.decoding.Wellformed(data); err != nil {
-		return nil, fmt.Errorf("sealed: the session would not decode again: %w", err)
 	}
 	return data, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sort"
 	"time"
 )
 
@@ -13,7 +14,7 @@ type session[T any] struct {
 	err     error // nil if there is a session
 	record  record
 	key     *ringKey // that opened the token it comes from, if any
-	issued  bool     // a client can have it under this ID
+	issued  bool     // a client has it under this ID: its token authenticated
 	subject string
 	terms   Terms
 
@@ -111,50 +112,80 @@ func (m *Manager[T]) take(s *session[T]) (T, error) {
 	return v, m.decode(s.record.data, &v)
 }
 
-// put makes v the session's data, with its subject and terms. If it returns an
-// error, s is as it was.
+// put makes v the session's data, with its subject and terms. It decodes what it
+// has encoded: data that would not come back must not be accepted. The error says
+// why; s is then of no use.
 func (m *Manager[T]) put(s *session[T], v *T) error {
 	data, err := m.encode(v)
 	if err != nil {
 		return err
 	}
+	var decoded T
+	if err := m.decoding.Unmarshal(data, &decoded); err != nil {
+		return fmt.Errorf("sealed: the session would not decode again: %w", err)
+	}
 	terms, err := m.termsOf(v)
 	if err != nil {
 		return err
 	}
-	var none T
 	s.err, s.record.data, s.terms, s.subject = nil, data, terms, m.subject(v)
-	s.value, s.fresh = none, false // v is the caller's
+	s.value, s.fresh = decoded, true
 	return nil
 }
 
 // begin gives the session a new ID and the deadlines of its terms.
-func (m *Manager[T]) begin(ctx context.Context, s *session[T], now int64) {
+func (m *Manager[T]) begin(ctx context.Context, s *session[T], now int64) error {
 	rand.Read(s.record.id[:])
 	s.issued = false
-	s.record.lastUsed = 0
+	s.record.created, s.record.lastUsed = now, 0
 	s.record.expires = s.terms.Lifetime.Milliseconds()
-	s.record.created = m.createdAt(ctx, s, now)
+	ahead, err := m.dateAhead(ctx, s)
+	s.record.created += ahead
+	s.record.expires -= ahead // it ends when it would have
+	if err == nil && s.record.expires <= 0 {
+		err = rejectRevoked
+	}
+	return err
 }
 
-// createdAt returns the time at which to date a new session: now, unless the
-// revocation list would take it for one of those that the subject had before.
-// That happens right after "log out everywhere": in the same millisecond, or on
-// an instance whose clock is behind. The session is dated just after, within
-// the skew that every instance accepts.
-func (m *Manager[T]) createdAt(ctx context.Context, s *session[T], now int64) int64 {
+// dateAhead returns by how many milliseconds to postdate a new session: by none,
+// unless the revocation list would take it for one of those that the subject had
+// before. That happens right after "log out everywhere": in the same millisecond,
+// or on an instance whose clock is behind. The session is then dated just after
+// that, if it is within the skew that every instance accepts. If it is not, the
+// list means this session too.
+func (m *Manager[T]) dateAhead(ctx context.Context, s *session[T]) (int64, error) {
 	if m.config.Revocations == nil || s.subject == "" {
-		return now
+		return 0, nil
 	}
 	info := s.info()
-	for ahead := time.Duration(0); ahead <= maxSkew; ahead = max(time.Millisecond, 4*ahead) {
-		created := now + ahead.Milliseconds()
-		info.Created = unixMilli(created)
-		if !errors.Is(m.config.Revocations.Check(ctx, info), ErrRevoked) {
-			return created
-		}
+	revoked := func(ahead int) bool {
+		info.Created = unixMilli(s.record.created + int64(ahead))
+		return errors.Is(m.config.Revocations.Check(ctx, info), ErrRevoked)
 	}
-	return now
+	if !revoked(0) {
+		return 0, nil
+	}
+	most := int(maxSkew.Milliseconds())
+	if revoked(most) {
+		return 0, rejectRevoked
+	}
+	return int64(sort.Search(most, func(ahead int) bool { return !revoked(ahead) })), nil
+}
+
+// judge judges a session that was opened earlier in its request again. Its answer
+// may be out of date: a client can hold a request open for as long as the server
+// lets it.
+func (m *Manager[T]) judge(ctx context.Context, s *session[T], now int64, subject string) error {
+	if err := s.expired(now); err != nil {
+		return err
+	}
+	if m.config.Revocations == nil {
+		return nil
+	}
+	info := s.info()
+	info.Subject = subject
+	return m.check(ctx, info)
 }
 
 // touch moves the time of last use to now. It never goes back, nor beyond the
@@ -177,6 +208,13 @@ func (s *session[T]) usedLast(other *session[T]) bool {
 		return s.exists()
 	}
 	return s.record.created+s.record.lastUsed > other.record.created+other.record.lastUsed
+}
+
+// alive reports whether another client with a copy could still use the session,
+// whatever it is worth here: it authenticated, and was not revoked. The idle
+// timeout does not count, since a copy has a last use of its own.
+func (s *session[T]) alive() bool {
+	return s.issued && !errors.Is(s.err, ErrRevoked)
 }
 
 func (s *session[T]) exists() bool { return s.err == nil || s.unverified() }

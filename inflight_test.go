@@ -1,0 +1,433 @@
+package sealed_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/sealed"
+	"example.com/sealed/revoke"
+)
+
+// A client can hold a request open across logout or the session's end. What was
+// read at its start must not begin anew.
+func TestRenewalInFlight(t *testing.T) {
+	type renewal = func(*sealed.Manager[Session], context.Context) error
+	renewals := map[string]renewal{
+		"Renew": (*sealed.Manager[Session]).Renew,
+		"another subject": func(m *sealed.Manager[Session], ctx context.Context) error {
+			return m.Update(ctx, func(s *Session) { s.User += " as admin" })
+		},
+	}
+	for name, tt := range map[string]struct {
+		meanwhile func(t *testing.T, m *sealed.Manager[Session], victim *browser)
+		want      error
+	}{
+		"logout": {func(t *testing.T, m *sealed.Manager[Session], victim *browser) {
+			victim.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+				if err := m.Destroy(r.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}, sealed.ErrRevoked},
+		"logout everywhere": {func(t *testing.T, m *sealed.Manager[Session], _ *browser) {
+			if err := m.RevokeSubject(t.Context(), "alice"); err != nil {
+				t.Error(err)
+			}
+		}, sealed.ErrRevoked},
+		"lifetime":     {func(*testing.T, *sealed.Manager[Session], *browser) { time.Sleep(2 * time.Hour) }, sealed.ErrExpired},
+		"idle timeout": {func(*testing.T, *sealed.Manager[Session], *browser) { time.Sleep(11 * time.Minute) }, sealed.ErrExpired},
+	} {
+		for how, renew := range renewals {
+			t.Run(name+", "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := mustNew(t, mustRing(t), sealed.Config[Session]{
+						Subject: user, Revocations: revoke.NewList(), Lifetime: time.Hour, IdleTimeout: 10 * time.Minute,
+					})
+					victim := newBrowser(t)
+					victim.login(m, "alice")
+					thief := victim.clone()
+					thief.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+						if _, err := m.Get(r.Context()); err != nil {
+							t.Error(err)
+						}
+						tt.meanwhile(t, m, victim)
+						if err := renew(m, r.Context()); !errors.Is(err, tt.want) {
+							t.Errorf("%v, want %v", err, tt.want)
+						}
+					})
+					if s, _, err := thief.get(m); err == nil {
+						t.Errorf("the thief's session lives on: %+v", s)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Logging out everywhere exempts only the request that does it, and only its own
+// session: one that was logged out stays so.
+func TestRevokeSubjectExemptsNoRevokedSession(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: revoke.NewList()})
+	victim := newBrowser(t)
+	victim.login(m, "alice")
+	thief := victim.clone()
+	thief.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		m.Get(r.Context())
+		victim.visit(m, func(_ http.ResponseWriter, r *http.Request) { m.Destroy(r.Context()) })
+		if err := m.RevokeSubject(r.Context(), "alice"); err != nil {
+			t.Error(err)
+		}
+		if err := m.Renew(r.Context()); !errors.Is(err, sealed.ErrRevoked) {
+			t.Errorf("Renew: %v, want ErrRevoked", err)
+		}
+	})
+}
+
+// Data that would not come back is refused, and the session is as it was.
+func TestUnreadableDataIsRefused(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
+	b := newBrowser(t)
+	b.login(m, "alice")
+	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		if err := m.Update(r.Context(), func(s *Session) { s.Flash = "caf\xe9" }); err == nil {
+			t.Error("Update took a string that is not UTF-8, which Get would refuse")
+		}
+	})
+	if s, _, err := b.get(m); err != nil || s.User != "alice" || s.Flash != "" {
+		t.Errorf("then %+v, %v; want the session as it was", s, err)
+	}
+	if _, err := m.Seal(Session{Flash: "\xff"}); err == nil {
+		t.Error("Seal took it")
+	}
+}
+
+// Destroy revokes what a copy could still use, whatever it is worth here.
+func TestDestroyRevokesCopies(t *testing.T) {
+	destroy := func(t *testing.T, b *browser, m interface {
+		Handler(http.Handler) http.Handler
+		Destroy(context.Context) error
+	}) {
+		t.Helper()
+		b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithCancel(r.Context())
+			cancel() // the client has gone meanwhile
+			if err := m.Destroy(ctx); err != nil {
+				t.Errorf("Destroy: %v", err)
+			}
+		})
+	}
+	t.Run("idle here", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: strictList{revoke.NewList()}, IdleTimeout: 10 * time.Minute})
+			b := newBrowser(t)
+			b.login(m, "alice")
+			thief := b.clone()
+			for range 5 {
+				time.Sleep(5 * time.Minute)
+				thief.get(m)
+			}
+			b.wantErr(m, sealed.ErrExpired)
+			destroy(t, b, m)
+			thief.wantErr(m, sealed.ErrRevoked)
+		})
+	})
+	t.Run("undecodable here", func(t *testing.T) {
+		ring, list := mustRing(t), strictList{revoke.NewList()}
+		old := mustNew(t, ring, sealed.Config[Session]{Subject: user, Revocations: list})
+		b := newBrowser(t)
+		b.login(old, "alice")
+		thief := b.clone()
+		destroy(t, b, mustNew(t, ring, sealed.Config[struct {
+			User int `cbor:"1,keyasint"`
+		}]{Revocations: list}))
+		thief.wantErr(old, sealed.ErrRevoked)
+	})
+	t.Run("renewed before, without a subject", func(t *testing.T) {
+		for _, config := range []sealed.Config[Session]{
+			{Revocations: strictList{revoke.NewList()}},
+			{Revocations: strictList{revoke.NewList()}, Subject: user},
+		} {
+			m := mustNew(t, mustRing(t), config)
+			b := newBrowser(t)
+			b.update(m, func(s *Session) { s.Flash = "x" })
+			thief := b.clone()
+			b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+				if err := m.Renew(r.Context()); err != nil {
+					t.Error(err)
+				}
+				if err := m.Destroy(r.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+			thief.wantErr(m, sealed.ErrRevoked)
+		}
+	})
+}
+
+// Without Config.Subject, Renew cannot know that nobody is logged in.
+func TestRenewWithoutSubjectRevokes(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Revocations: revoke.NewList()})
+	b := newBrowser(t)
+	b.login(m, "alice")
+	thief := b.clone()
+	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		if err := m.Renew(r.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	thief.wantErr(m, sealed.ErrRevoked)
+}
+
+// strictList refuses to work for a context that is done, as one with I/O would.
+type strictList struct{ *revoke.List }
+
+func (l strictList) Revoke(ctx context.Context, r sealed.Revocation) error {
+	return errors.Join(ctx.Err(), l.List.Revoke(ctx, r))
+}
+
+// A new session that came to hold nothing again is not written.
+func TestUpdateThereAndBack(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
+	there := func(r *http.Request) {
+		for _, flash := range []string{"x", ""} {
+			if err := m.Update(r.Context(), func(s *Session) { s.Flash = flash }); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	b := newBrowser(t)
+	if res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) { there(r) }); setsCookie(res) {
+		t.Errorf("a new visitor got %q", res.Header["Set-Cookie"])
+	}
+	b.login(m, "alice")
+	res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		m.Destroy(r.Context())
+		there(r)
+	})
+	if c := res.Cookies(); len(c) != 1 || c[0].MaxAge >= 0 {
+		t.Errorf("after Destroy: %q, want the deletion", res.Header["Set-Cookie"])
+	}
+}
+
+// A session is never dead on arrival: the list that bans its subject is an error
+// of Update. One that is dated ahead ends when it would have.
+func TestDatedAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list := revoke.NewList()
+		m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list, Lifetime: time.Hour})
+		ban := func(user string, ahead time.Duration) {
+			r := sealed.Revocation{Subject: user, Before: time.Now().Add(ahead), Until: time.Now().Add(48 * time.Hour)}
+			if err := list.Revoke(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ban("banned", time.Hour)
+		newBrowser(t).visit(m, func(_ http.ResponseWriter, r *http.Request) {
+			if err := m.Update(r.Context(), func(s *Session) { s.User = "banned" }); !errors.Is(err, sealed.ErrRevoked) {
+				t.Errorf("login of a banned user: %v, want ErrRevoked", err)
+			}
+		})
+		if _, err := m.Seal(Session{User: "banned"}); !errors.Is(err, sealed.ErrRevoked) {
+			t.Errorf("Seal for a banned user: %v, want ErrRevoked", err)
+		}
+		for _, ahead := range []time.Duration{0, time.Millisecond, 70 * time.Second, 290 * time.Second, 5*time.Minute - time.Millisecond} {
+			user := ahead.String()
+			ban(user, ahead)
+			b := newBrowser(t)
+			b.login(m, user)
+			info := b.info(m)
+			if got, want := info.Created.Sub(time.Now()), ahead+time.Millisecond; got != want {
+				t.Errorf("after a revocation %v ahead: created %v ahead, want %v", ahead, got, want)
+			}
+			if !info.Expires.Equal(time.Now().Add(time.Hour)) {
+				t.Errorf("after a revocation %v ahead: expires %v, want an hour from now", ahead, info.Expires)
+			}
+		}
+		short := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list, Lifetime: time.Minute})
+		ban("short", 70*time.Second)
+		if _, err := short.Seal(Session{User: "short"}); !errors.Is(err, sealed.ErrRevoked) {
+			t.Errorf("dated beyond its own end: %v, want ErrRevoked", err)
+		}
+	})
+}
+
+// checkingWriter may be used concurrently, and checks each write for the cookie.
+type checkingWriter struct {
+	t      *testing.T
+	header http.Header
+}
+
+func (w *checkingWriter) Header() http.Header { return w.header }
+func (w *checkingWriter) WriteHeader(int)     {}
+func (w *checkingWriter) Write(b []byte) (int, error) {
+	if len(w.header["Set-Cookie"]) != 1 || len(w.header["Cache-Control"]) != 1 {
+		w.t.Errorf("a write overtook the cookie: %v", w.header)
+	}
+	return len(b), nil
+}
+
+// Who writes while another goroutine commits waits for the cookie.
+func TestConcurrentWriteWaitsForCookie(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	for range 200 {
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			set(t, m, r)
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() { w.Write([]byte("x")) })
+			}
+			wg.Wait()
+		})).ServeHTTP(&checkingWriter{t, http.Header{}}, httptest.NewRequest("GET", "/", nil))
+	}
+}
+
+// An observer that panics in the commit does not take the cookie with it.
+func TestObserverPanics(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Observe: func(_ context.Context, e sealed.Event) {
+		if e.Kind == sealed.EventSealed {
+			panic("observer")
+		}
+	}})
+	res := newBrowser(t).visit(m, func(w http.ResponseWriter, r *http.Request) {
+		set(t, m, r)
+		func() {
+			defer func() { _ = recover() }()
+			w.Write([]byte("x"))
+		}()
+		w.Write([]byte("x"))
+	})
+	wantSession(t, m, res)
+}
+
+// pusher is a middleware's writer that says it can push.
+type pusher struct{ http.ResponseWriter }
+
+func (p pusher) Push(string, *http.PushOptions) error { return http.ErrNotSupported }
+func (p pusher) Unwrap() http.ResponseWriter          { return p.ResponseWriter }
+
+// hijackPusher can be hijacked, too.
+type hijackPusher struct{ pusher }
+
+func (p hijackPusher) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return p.ResponseWriter.(http.Hijacker).Hijack()
+}
+
+// Hijack does not go past the commit, whatever else a writer can do.
+func TestHijackOfPusher(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+		"unwraps": func(w http.ResponseWriter) http.ResponseWriter { return pusher{w} },
+		"hijacks": func(w http.ResponseWriter) http.ResponseWriter { return hijackPusher{pusher{w}} },
+	} {
+		inner := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			set(t, m, r)
+			if w.(http.Pusher).Push("/x", nil) == nil {
+				t.Errorf("%s: pushed", name)
+			}
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				return
+			}
+			defer conn.Close()
+			if len(w.Header()["Set-Cookie"]) != 1 {
+				t.Errorf("%s: hijacked without the cookie: %v", name, w.Header())
+			}
+			if err := m.Renew(r.Context()); !errors.Is(err, sealed.ErrCommitted) {
+				t.Errorf("%s: Renew after Hijack: %v, want ErrCommitted", name, err)
+			}
+		}))
+		s, client := server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { inner.ServeHTTP(wrap(w), r) }), false)
+		if res, err := client.Get(s.URL); err == nil {
+			res.Body.Close()
+		}
+	}
+}
+
+// A flush that cannot be is no commit.
+func TestFailedFlushCommitsNothing(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	w := httptest.NewRecorder()
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).Flush(); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("Flush: %v, want ErrNotSupported", err)
+		}
+		set(t, m, r)
+	})).ServeHTTP(struct{ http.ResponseWriter }{w}, httptest.NewRequest("GET", "/", nil))
+	wantSession(t, m, w.Result())
+}
+
+// errorFlusher can flush, but only says so by FlushError.
+type errorFlusher struct{ w *httptest.ResponseRecorder }
+
+func (f errorFlusher) Header() http.Header         { return f.w.Header() }
+func (f errorFlusher) Write(b []byte) (int, error) { return f.w.Write(b) }
+func (f errorFlusher) WriteHeader(status int)      { f.w.WriteHeader(status) }
+func (f errorFlusher) FlushError() error           { f.w.Flush(); return nil }
+
+func TestFlushErrorCommits(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	w := httptest.NewRecorder()
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		set(t, m, r)
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+	})).ServeHTTP(errorFlusher{w}, httptest.NewRequest("GET", "/", nil))
+	wantSession(t, m, w.Result())
+}
+
+// Two handlers of one manager after each other: the second one's Destroy takes
+// back the first one's login.
+func TestHandlersInSequence(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
+	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { set(t, m, r) })).ServeHTTP(w, r)
+	w.Header().Add("Set-Cookie", "other=1")
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if err := m.Destroy(r.Context()); err != nil {
+			t.Error(err)
+		}
+	})).ServeHTTP(w, r)
+	if got := w.Result().Header["Set-Cookie"]; len(got) != 1 || got[0] != "other=1" {
+		t.Errorf("Set-Cookie %q, want only the other one", got)
+	}
+}
+
+// A request that a handler makes up for somebody else has that one's session.
+func TestRequestOfAnother(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
+	alice, bob := newBrowser(t), newBrowser(t)
+	alice.login(m, "alice")
+	bob.login(m, "bob")
+	alice.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		sub := httptest.NewRequestWithContext(r.Context(), "GET", "/", nil)
+		sub.Header.Set("Cookie", bob.cookie())
+		m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if s, err := m.Get(r.Context()); s.User != "bob" {
+				t.Errorf("bob's request: %+v, %v", s, err)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), sub)
+	})
+}
+
+// Caches that have headers of their own do not store a session's cookie either.
+func TestTargetedCacheHeaders(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	res := newBrowser(t).visit(m, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("CDN-Cache-Control", "max-age=600")
+		w.Header().Set("Surrogate-Control", "no-store")
+		set(t, m, r)
+	})
+	if res.Header.Get("CDN-Cache-Control") != "" || res.Header.Get("Surrogate-Control") != "no-store" {
+		t.Errorf("headers %v", res.Header)
+	}
+}
