@@ -132,10 +132,16 @@ func (e *exchange[T]) dropCompromised(ctx context.Context) {
 	if s.err != nil || s.key == nil {
 		return
 	}
-	if k := e.m.keys.find(s.key.key.id); k == nil || k.revoked {
-		s.err, e.pending = rejectRevokedKey, leave
-		e.m.observeOpened(ctx, s)
+	switch k := e.m.keys.find(s.key.key.id); {
+	case k == nil:
+		s.err = rejectUnknownKey
+	case k.revoked:
+		s.err = rejectRevokedKey
+	default:
+		return
 	}
+	e.pending = leave
+	e.m.observeOpened(ctx, s)
 }
 
 func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {

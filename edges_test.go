@@ -1,0 +1,529 @@
+package sealed_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/sealed"
+)
+
+func TestRing(t *testing.T) {
+	// A refused Revoke changes nothing.
+	first := sealed.GenerateKey()
+	ring, _ := sealed.NewKeyring(first)
+	m := mustNew(t, ring, sealed.Config[Session]{})
+	b := newBrowser(t)
+	b.login(m, "alice")
+	if err := ring.Revoke(first.ID()); err == nil {
+		t.Error("the only key was revoked")
+	}
+	if got := states(ring); got != first.ID()+" primary" {
+		t.Errorf("keys %s", got)
+	}
+	if _, _, err := b.get(m); err != nil {
+		t.Error(err)
+	}
+	// Remove removes one.
+	second, third := sealed.GenerateKey(), sealed.GenerateKey()
+	ring, _ = sealed.NewKeyring(first, second, third)
+	if err := ring.Remove(second.ID()); err != nil {
+		t.Error(err)
+	}
+	if got, want := states(ring), first.ID()+" primary, "+third.ID()+" retiring"; got != want {
+		t.Errorf("keys %s, want %s", got, want)
+	}
+	if _, err := sealed.ParseKeyring(first.Text() + "\v" + second.Text() + "\f" + third.Text()); err != nil {
+		t.Error(err)
+	}
+	// A key seals in the millisecond that it was made; times are wall times.
+	synctest.Test(t, func(t *testing.T) {
+		ring := mustRing(t)
+		m := mustNew(t, ring, sealed.Config[Session]{})
+		time.Sleep(500 * time.Microsecond)
+		key, _ := ring.Rotate(0)
+		token, _ := m.Seal(Session{User: "alice"})
+		if _, info, err := m.Open(t.Context(), token); err != nil || info.KeyID != key.ID() {
+			t.Errorf("sealed with %s, want %s: %v", info.KeyID, key.ID(), err)
+		}
+	})
+	if _, err := ring.Rotate(0); err != nil {
+		t.Fatal(err)
+	}
+	if s := ring.Keys()[0].Created.String(); strings.Contains(s, "m=") { // not in a bubble: its clock has none
+		t.Errorf("Created has a monotonic reading: %s", s)
+	}
+}
+
+func TestWeakness(t *testing.T) {
+	random := mustHex(t, sha256Hex("a test vector")) // no byte twice in a row
+	with := func(at int, b ...byte) []byte {
+		return append(append(append([]byte(nil), random[:at]...), b...), random[at+len(b):]...)
+	}
+	distinct := func(n int) []byte {
+		var s []byte
+		for i := range n {
+			s = append(s, byte(i*37+200))
+		}
+		for i := 0; len(s) < 32; i += 3 {
+			s = append(s, s[i%n])
+		}
+		return s
+	}
+	pairs := append([]byte(nil), random...)
+	for i := 0; i < 16; i += 2 {
+		pairs[i+1] = pairs[i]
+	}
+	steps := make([]byte, 32)
+	for i := range steps {
+		steps[i] = byte(i*7 + 200)
+	}
+	low, high := make([]byte, 32), make([]byte, 32)
+	for i := range low {
+		low[i], high[i] = random[i]%0x7f, random[i]|0x20
+	}
+	low[3] = 1
+	high[3] = 0xf0
+	run := func(at, n int) []byte { return with(at, bytes.Repeat([]byte{0xf7}, n)...) }
+	for _, tt := range []struct {
+		what   string
+		secret []byte
+		ok     bool
+	}{
+		{"31 bytes", random[:31], false},
+		{"a varied passphrase", []byte("Zx9!kQ2@vB7#mN4$pL8%tR1^wS6&yH3*"), false},
+		{"one with a space and a tilde", []byte("Zx9!kQ2@vB7#mN4$pL8 tR1^wS6&yH3~"), false},
+		{"steps of 7", steps, false},
+		{"8 equal at the start", run(0, 8), false},
+		{"8 equal inside", run(9, 8), false},
+		{"7 equal inside", run(9, 7), true},
+		{"8 pairs", pairs, true},
+		{"16 distinct", distinct(16), false},
+		{"17 distinct", distinct(17), true},
+		{"below DEL", low, true},
+		{"above space", high, true},
+	} {
+		if _, err := sealed.ParseKey(keyText(tt.secret)); (err == nil) != tt.ok {
+			t.Errorf("%s: %v, want accepted: %v", tt.what, err, tt.ok)
+		}
+	}
+}
+
+// Flush, Push, and the headers' details.
+type recordingPusher struct {
+	*httptest.ResponseRecorder
+	target string
+	opts   *http.PushOptions
+}
+
+func (p *recordingPusher) Push(target string, opts *http.PushOptions) error {
+	p.target, p.opts = target, opts
+	return nil
+}
+
+func TestWriter(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	p := &recordingPusher{ResponseRecorder: httptest.NewRecorder()}
+	opts := &http.PushOptions{Method: "GET"}
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := w.(http.Pusher).Push("/x", opts); err != nil {
+			t.Error(err)
+		}
+	})).ServeHTTP(p, httptest.NewRequest("GET", "/", nil))
+	if p.target != "/x" || p.opts != opts {
+		t.Errorf("pushed %q", p.target)
+	}
+	w := httptest.NewRecorder()
+	m.Handler(http.HandlerFunc(func(inner http.ResponseWriter, _ *http.Request) {
+		if inner.(http.Flusher).Flush(); !w.Flushed {
+			t.Error("Flush did not reach the server's writer")
+		}
+	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+
+	for cache, want := range map[string]string{"no-store, max-age=0": "no-store, max-age=0", "max-age=0,\tprivate\t": "max-age=0,\tprivate\t"} {
+		res := newBrowser(t).visit(m, func(w http.ResponseWriter, r *http.Request) {
+			set(t, m, r)
+			w.Header()["Cache-Control"] = []string{cache}
+		})
+		if got := res.Header["Cache-Control"]; len(got) != 1 || got[0] != want {
+			t.Errorf("Cache-Control %q, want %q", got, want)
+		}
+	}
+	// The handler's own slice is left alone; spaces before our name do not hide it.
+	lines := []string{" " + name + "=planted", name + ".31=planted", "a=1", name + ".0=1", name + ".01=1", name + ".+1=1", name + ".32=1", name + ".99=1"}
+	kept := append([]string(nil), lines...)
+	res := newBrowser(t).visit(m, func(w http.ResponseWriter, r *http.Request) {
+		set(t, m, r)
+		w.Header()["Set-Cookie"] = lines
+	})
+	if got := res.Header["Set-Cookie"]; strings.Join(got[:len(got)-1], "|") != strings.Join(kept[2:], "|") {
+		t.Errorf("Set-Cookie %q", got)
+	}
+	if diff := cmp.Diff(kept, lines); diff != "" {
+		t.Errorf("the handler's slice was changed:\n%s", diff)
+	}
+	// A session can be read after the headers are sent.
+	b := newBrowser(t)
+	b.login(m, "alice")
+	b.visit(m, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(204)
+		if s, err := m.Get(r.Context()); err != nil || s.User != "alice" {
+			t.Errorf("Get: %+v, %v", s, err)
+		}
+		if _, err := m.Info(r.Context()); err != nil {
+			t.Errorf("Info: %v", err)
+		}
+	})
+	// A form that was parsed outside stays the server's to delete.
+	r := httptest.NewRequest("POST", "/", strings.NewReader("--b\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\nx\r\n--b--\r\n"))
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+	if err := r.ParseMultipartForm(1); err != nil {
+		t.Fatal(err)
+	}
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { r.MultipartForm = nil })).ServeHTTP(httptest.NewRecorder(), r)
+	if r.MultipartForm == nil {
+		t.Error("the outer form was lost")
+	}
+}
+
+// Records: every truncation, every form of the extensions, every bound.
+func TestRecords(t *testing.T) {
+	var rec recorder
+	m, f, _ := forgeWith(t, sealed.Config[Session]{Observe: rec.observe})
+	now := time.Now().UnixMilli()
+	id := [16]byte{1}
+	good := plaintext(t, id, now, 500, hourMs, Session{User: "alice"})
+	refused := func(what string, plain []byte) {
+		t.Helper()
+		if s, _, err := m.Open(t.Context(), f.token(plain, "", "")); !errors.Is(err, sealed.ErrInvalid) || s.User != "" {
+			t.Errorf("%s: %+v, %v, want ErrInvalid", what, s, err)
+		}
+		rec.want(t, what, "rejected undecodable")
+	}
+	for i := range good {
+		refused(fmt.Sprintf("the first %d bytes", i), good[:i])
+	}
+	extended := append([]byte{0x86}, good[1:]...)
+	for what, ext := range map[string][]byte{
+		"an unknown one with bytes":    {0xa1, 1, 0x41, 0},
+		"two, the second as padding":   {0xa2, 0, 0x42, 1, 0xf5},
+		"bytes after the padding":      {0xa1, 0, 0x41, 0, 0},
+		"padding that is cut":          {0xa1, 0, 0x42, 0},
+		"no map":                       {0xf6},
+		"padding without a value":      {0xa1, 0},
+		"padding with a long head":     {0xa1, 0, 0x58, 1, 0},
+		"padding of indefinite length": {0xa1, 0, 0x5f, 0x41, 0, 0xff},
+	} {
+		refused(what, append(append([]byte(nil), extended...), ext...))
+	}
+	refused("no extensions in a record that says so", extended)
+	for what, created := range map[string]uint64{"created in 2^48": 1 << 48, "created in 2^63": 1 << 63, "created in 2^64-1": 1<<64 - 1} {
+		refused(what, deterministic(t, []any{id[:], created, 0, hourMs, Session{User: "alice"}}))
+	}
+	refused("expires in 2^48", plaintext(t, id, now, 500, 1<<48, Session{User: "alice"}))
+	if _, _, err := m.Open(t.Context(), f.token(plaintext(t, id, now, 500, 1<<48-1, Session{User: "alice"}), "", "")); err != nil {
+		t.Errorf("expires in 2^48-1: %v", err)
+	}
+	many, err := m.Seal(Session{Cart: make([]string, 40_000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, _, err := m.Open(t.Context(), many); err != nil || len(s.Cart) != 40_000 {
+		t.Errorf("40,000 elements: %v", err)
+	}
+	rec.take()
+	// The data's decoder is strict (data starts at byte 35 here).
+	data := func(b ...byte) []byte { return append(good[:35:35], b...) }
+	if !bytes.Equal(data(deterministic(t, Session{User: "alice"})...), good) {
+		t.Fatal("the data starts elsewhere")
+	}
+	refused("duplicate keys", data(0xa2, 1, 0x61, 'a', 1, 0x61, 'b'))
+	refused("indefinite length", data(0xbf, 0xff))
+	nested := func(n int) []byte {
+		return data(append(append([]byte{0xa1, 0x18, 99}, bytes.Repeat([]byte{0x81}, n)...), 0)...)
+	}
+	refused("nested too deeply", nested(32))
+	if _, _, err := m.Open(t.Context(), f.token(nested(31), "", "")); err != nil {
+		t.Errorf("nested 32 levels: %v", err)
+	}
+	// Names are matched exactly.
+	type plain struct{ User string }
+	key := sealed.GenerateKey()
+	ring, _ := sealed.NewKeyring(key)
+	pm := mustNew(t, ring, sealed.Config[plain]{})
+	token := newForger(t, key).token(plaintext(t, id, now, 0, hourMs, map[string]string{"user": "mallory"}), "", "")
+	if s, _, err := pm.Open(t.Context(), token); err != nil || s.User != "" {
+		t.Errorf("a field of another case: %+v, %v", s, err)
+	}
+	// Numbers at each length of their encoding.
+	synctest.Test(t, func(t *testing.T) {
+		for _, ms := range []int64{1, 23, 24, 255, 256, 65535, 65536, 1<<32 - 1, 1 << 32} {
+			m := mustNew(t, mustRing(t), sealed.Config[Session]{Lifetime: time.Duration(ms) * time.Millisecond, IdleTimeout: time.Duration(ms) * time.Millisecond})
+			token, err := m.Seal(Session{User: "alice"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, info, err := m.Open(t.Context(), token); err != nil || info.Expires.Sub(info.Created).Milliseconds() != ms {
+				t.Errorf("%d ms: %+v, %v", ms, info, err)
+			}
+		}
+	})
+}
+
+// Cookie headers.
+func TestCookieHeaders(t *testing.T) {
+	key := sealed.GenerateKey()
+	ring, _ := sealed.NewKeyring(key)
+	f := newForger(t, key)
+	one := mustNew(t, ring, sealed.Config[Session]{})
+	two := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 2}})
+	four := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 4}})
+	sealWith := func(flash int) string {
+		return f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice", Flash: strings.Repeat("x", flash)}), name, "")
+	}
+	small, big := sealWith(0), sealWith(3500)
+	for _, tt := range []struct {
+		what   string
+		m      *sealed.Manager[Session]
+		header string
+		want   error
+	}{
+		{"semicolons before", one, ";; ;" + name + "=" + small, nil},
+		{"tabs and spaces around", one, "a=b;\t " + name + "=" + small + " \t; c=d", nil},
+		{"tab at the end", one, name + "=" + small + "\t", nil},
+		{"space after the =", one, name + "= " + small, sealed.ErrInvalid},
+		{"one chunk", four, name + "=1." + small + "; " + name + ".1=x", sealed.ErrInvalid},
+		{"more chunks than allowed", two, name + "=5." + small + "; " + name + ".1=x; " + name + ".2=x", sealed.ErrInvalid},
+		{"two chunks", two, name + "=2." + big[:2000] + "; " + name + ".1=" + big[2000:], nil},
+		{"a chunk longer than any cookie", two, name + "=2." + big[:200] + "; " + name + ".1=" + big[200:], sealed.ErrInvalid},
+		{"a chunk without its dot", two, name + "=2." + big[:2000] + "; " + name + "1=" + big[2000:], sealed.ErrInvalid},
+		{"a chunk with a leading zero", two, name + "=2." + big[:2000] + "; " + name + ".01=" + big[2000:], sealed.ErrInvalid},
+	} {
+		if s, _, err := with(t, tt.m, tt.header); !errors.Is(err, tt.want) || (err == nil) != (s.User == "alice") {
+			t.Errorf("%s: %v, want %v", tt.what, err, tt.want)
+		}
+	}
+	// What Destroy deletes.
+	for header, want := range map[string]string{
+		name + ".2=x":                  name + " " + name + ".2 ",
+		name + "=x; " + name + ".31=x": name + " " + name + ".31 ",
+		name + ".0=x":                  "",
+		name + ".32=x":                 "",
+		name + ".01=x":                 "",
+		name + "2=x":                   "",
+	} {
+		res := request(one, func(_ http.ResponseWriter, r *http.Request) { one.Destroy(r.Context()) }, header)
+		got := ""
+		for _, c := range res.Cookies() {
+			got += c.Name + " "
+		}
+		if got != want {
+			t.Errorf("Destroy with %s deletes %q, want %q", header, got, want)
+		}
+	}
+	// Every length around a full last chunk.
+	for l := range 4 {
+		m := mustNew(t, mustRing(t), sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 3, Name: "__Secure-" + strings.Repeat("n", l+1)}})
+		lost := 0
+		for n := 5800; n < 6150; n++ {
+			res := request(m, func(_ http.ResponseWriter, r *http.Request) {
+				if err := m.Update(r.Context(), func(s *Session) { s.Flash = strings.Repeat("x", n) }); err != nil {
+					t.Error(err)
+				}
+			})
+			var pairs []string
+			for _, c := range res.Cookies() {
+				pairs = append(pairs, c.Name+"="+c.Value)
+			}
+			if s, _, err := with(t, m, strings.Join(pairs, "; ")); err != nil || len(s.Flash) != n {
+				lost++
+			}
+		}
+		if lost > 0 {
+			t.Errorf("%d lengths do not come back", lost)
+		}
+	}
+}
+
+// What New allows just so.
+func TestConfigBounds(t *testing.T) {
+	type config = sealed.Config[Session]
+	type cookie = sealed.Cookie
+	long := strings.Repeat("x", 2000)
+	for _, tt := range []struct {
+		what   string
+		config config
+		ok     bool
+	}{
+		{"a name that is the prefix", config{Cookie: cookie{Name: "__Host-", Path: "/x"}}, false},
+		{"255 bytes of name", config{Cookie: cookie{Name: long[:255]}}, true},
+		{"1024 bytes of path", config{Cookie: cookie{Name: "a", Path: "/" + long[:1023]}}, true},
+		{"1025 bytes of path", config{Cookie: cookie{Name: "a", Path: "/" + long[:1024]}}, false},
+		{"255 bytes of purpose", config{Purpose: long[:255]}, true},
+		{"256 bytes of purpose", config{Purpose: long[:256]}, false},
+		{"a millisecond", config{Lifetime: time.Millisecond}, true},
+		{"400 days", config{Lifetime: 400 * 24 * time.Hour}, true},
+		{"400 days and 1 ns", config{Lifetime: 400*24*time.Hour + 1}, false},
+		{"idle for a millisecond", config{IdleTimeout: time.Millisecond}, true},
+		{"idle as long as it lives", config{IdleTimeout: 24 * time.Hour}, true},
+	} {
+		if _, err := sealed.New(mustRing(t), tt.config); (err == nil) != tt.ok {
+			t.Errorf("%s: %v, want accepted: %v", tt.what, err, tt.ok)
+		}
+	}
+}
+
+type base struct{ User string }
+
+type byPointer struct{ _ string }
+
+func (p *byPointer) MarshalCBOR() ([]byte, error) { return []byte{0xf6}, nil }
+func (p *byPointer) UnmarshalCBOR(b []byte) error { return nil }
+
+func TestTypes(t *testing.T) {
+	for name, err := range map[string]error{
+		"pointer to a channel":  newErr[struct{ C *chan int }](t),
+		"pointer to a function": newErr[struct{ C *func() }](t),
+		"unsafe pointer":        newErr[struct{ C unsafe.Pointer }](t),
+		"pointer to unsafe":     newErr[struct{ C *unsafe.Pointer }](t),
+		"uintptr":               newErr[struct{ C uintptr }](t),
+		"pointer to complex64":  newErr[struct{ C *complex64 }](t),
+		"pointer to complex128": newErr[struct{ C *complex128 }](t),
+		"an array of hidden":    newErr[struct{ C [2]hidden }](t),
+		"a map of hidden":       newErr[struct{ C map[string]hidden }](t),
+		"a map by hidden":       newErr[struct{ C map[hidden]int }](t),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "session type: ") {
+			t.Errorf("%s: %v, want an error about the session type", name, err)
+		}
+	}
+	for name, err := range map[string]error{
+		"an unexported embedded one": newErr[struct{ base }](t),
+		"marshals by pointer":        newErr[struct{ P byPointer }](t),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Maps encode alike each time.
+	m := mustNew(t, mustRing(t), sealed.Config[map[string]int]{})
+	fill := func(s *map[string]int) {
+		*s = map[string]int{}
+		for i := range 30 {
+			(*s)[fmt.Sprint("key", i)] = i
+		}
+	}
+	res := request(m, func(_ http.ResponseWriter, r *http.Request) { m.Update(r.Context(), fill) })
+	cookie := strings.SplitN(res.Header.Get("Set-Cookie"), ";", 2)[0]
+	for range 5 {
+		if res := request(m, func(_ http.ResponseWriter, r *http.Request) { m.Update(r.Context(), fill) }, cookie); setsCookie(res) {
+			t.Fatal("the same map set a cookie")
+		}
+	}
+}
+
+// The size is exact, for every remainder of the token's length.
+func TestSizeIsExact(t *testing.T) {
+	for l := range 4 {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t, mustRing(t), sealed.Config[Session]{Lifetime: time.Hour, IdleTimeout: time.Hour,
+				Cookie: sealed.Cookie{Name: "__Secure-" + strings.Repeat("n", l+1)}})
+			longest, b := 0, newBrowser(t)
+			for n := 2800; ; n++ {
+				try := newBrowser(t)
+				var err error
+				try.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+					err = m.Update(r.Context(), func(s *Session) { s.Flash = strings.Repeat("x", n) })
+				})
+				if err == nil {
+					b, longest = try, n
+					continue
+				}
+				var would int
+				if _, scan := fmt.Sscanf(err.Error()[strings.Index(err.Error(), "would"):], "would have %d bytes", &would); scan != nil || would <= 4093 || would > 4095 {
+					t.Errorf("%d: %v; want the first size that does not fit", n, err)
+				}
+				break
+			}
+			time.Sleep(59 * time.Minute)
+			_, res, err := b.get(m)
+			if got := len(res.Header.Get("Set-Cookie")); err != nil || got > 4093 || got < 4092 {
+				t.Errorf("longest session (%d), touched: a line of %d bytes, %v", longest, got, err)
+			}
+		})
+	}
+}
+
+// A read does not send what would not fit.
+func TestResealFits(t *testing.T) {
+	ring := mustRing(t)
+	wide := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Secure-s"}})
+	narrow := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Secure-s", Path: "/" + strings.Repeat("p", 900)}})
+	res := request(wide, func(_ http.ResponseWriter, r *http.Request) {
+		if err := wide.Update(r.Context(), func(s *Session) { s.Flash = strings.Repeat("x", 2600) }); err != nil {
+			t.Error(err)
+		}
+	})
+	cookie := strings.SplitN(res.Header.Get("Set-Cookie"), ";", 2)[0]
+	if _, err := ring.Rotate(0); err != nil {
+		t.Fatal(err)
+	}
+	if _, res, err := with(t, narrow, cookie); err != nil || setsCookie(res) {
+		t.Errorf("%v, %d Set-Cookie lines, want none", err, len(res.Header["Set-Cookie"]))
+	}
+}
+
+// Key changes during a request.
+func TestKeyDuringRequest(t *testing.T) {
+	for _, revoke := range []bool{true, false} {
+		var rec recorder
+		key := sealed.GenerateKey()
+		ring, _ := sealed.NewKeyring(key)
+		m := mustNew(t, ring, sealed.Config[Session]{Observe: rec.observe})
+		b := newBrowser(t)
+		b.login(m, "alice")
+		rec.take()
+		res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+			m.Get(r.Context())
+			ring.Rotate(0)
+			if revoke {
+				ring.Revoke(key.ID())
+			} else {
+				ring.Remove(key.ID())
+			}
+		})
+		if setsCookie(res) {
+			t.Errorf("the cookie was touched: %q", res.Header["Set-Cookie"])
+		}
+		if revoke {
+			rec.want(t, "revoked", "opened", "rejected revoked key")
+		} else {
+			rec.want(t, "removed", "opened", "rejected unknown key")
+		}
+	}
+	// A prefetched page reseals too; other purposes are use.
+	synctest.Test(t, func(t *testing.T) {
+		ring := mustRing(t)
+		m := mustNew(t, ring, sealed.Config[Session]{IdleTimeout: time.Hour})
+		b := newBrowser(t)
+		b.login(m, "alice")
+		ring.Rotate(0)
+		read := func(_ http.ResponseWriter, r *http.Request) { m.Get(r.Context()) }
+		if res := b.visit(m, read, "Sec-Purpose", "prefetch"); !setsCookie(res) {
+			t.Error("not sealed anew on a prefetched page")
+		}
+		time.Sleep(20 * time.Minute)
+		if res := b.visit(m, read, "Sec-Purpose", "preview"); !setsCookie(res) {
+			t.Error("a use was not recorded")
+		}
+	})
+}

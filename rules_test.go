@@ -1,0 +1,548 @@
+package sealed_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/sealed"
+)
+
+// funcList is a revocation list made of functions.
+type funcList struct {
+	check   func(sealed.Info) error
+	revoke  func(sealed.Revocation) error
+	revoked []sealed.Revocation
+}
+
+func (l *funcList) Check(_ context.Context, s sealed.Info) error {
+	if l.check == nil {
+		return nil
+	}
+	return l.check(s)
+}
+
+func (l *funcList) Revoke(_ context.Context, r sealed.Revocation) error {
+	if l.revoke != nil {
+		if err := l.revoke(r); err != nil {
+			return err
+		}
+	}
+	l.revoked = append(l.revoked, r)
+	return nil
+}
+
+// forgeWith is mustForge with a Config.
+func forgeWith(t testing.TB, config sealed.Config[Session]) (*sealed.Manager[Session], forger, *sealed.Keyring) {
+	t.Helper()
+	key := sealed.GenerateKey()
+	ring, err := sealed.NewKeyring(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustNew(t, ring, config), newForger(t, key), ring
+}
+
+// request runs h under m with these Cookie lines.
+func request[T any](m *sealed.Manager[T], h func(http.ResponseWriter, *http.Request), cookie ...string) *http.Response {
+	r := httptest.NewRequest("GET", "/", nil)
+	if len(cookie) > 0 {
+		r.Header["Cookie"] = cookie
+	}
+	w := httptest.NewRecorder()
+	m.Handler(http.HandlerFunc(h)).ServeHTTP(w, r)
+	return w.Result()
+}
+
+const hourMs = 3_600_000
+
+func TestNonceIsRandom(t *testing.T) {
+	m, _ := mustForge(t)
+	seen := map[string]bool{}
+	for range 50 {
+		token, err := m.Seal(Session{User: "alice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, _ := base64.RawURLEncoding.DecodeString(token)
+		for i := 5; i < 29; i += 4 { // each part of it
+			part := fmt.Sprint(i, raw[i:i+4])
+			if seen[part] {
+				t.Fatalf("nonce bytes %d to %d repeat", i, i+4)
+			}
+			seen[part] = true
+		}
+	}
+}
+
+func TestRevokeSubjectBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list := &fakeList{}
+		m, f, _ := forgeWith(t, sealed.Config[Session]{Subject: user, Revocations: list, Lifetime: time.Hour})
+		ahead := time.Now().Add(time.Minute)
+		cookie := name + "=" + f.token(plaintext(t, [16]byte{1}, ahead.UnixMilli(), 0, hourMs, Session{User: "alice"}), name, "")
+		request(m, func(_ http.ResponseWriter, r *http.Request) {
+			for _, subject := range []string{"alice", "bob"} {
+				if err := m.RevokeSubject(r.Context(), subject); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := m.RevokeSubject(r.Context(), ""); err == nil {
+				t.Error("nobody was revoked")
+			}
+		}, cookie)
+		want := []sealed.Revocation{
+			{Subject: "alice", Before: ahead, Until: ahead.Add(time.Hour + 5*time.Minute)},
+			{Subject: "bob", Before: time.Now(), Until: time.Now().Add(time.Hour + 5*time.Minute)},
+		}
+		if diff := cmp.Diff(want, list.revoked); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestEventFields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rec recorder
+		list := &fakeList{}
+		type ctxKey struct{}
+		m, f, ring := forgeWith(t, sealed.Config[Session]{Subject: user, Revocations: list, Cookie: sealed.Cookie{MaxChunks: 3},
+			Observe: func(ctx context.Context, e sealed.Event) {
+				if ctx.Value(ctxKey{}) == nil && e.Bytes != 1 {
+					t.Errorf("%v: not the request's context", e.Kind)
+				}
+				rec.observe(ctx, e)
+			}})
+		keyID := ring.Keys()[0].ID
+		visit := func(cookie string, h func(http.ResponseWriter, *http.Request)) *http.Response {
+			r := httptest.NewRequestWithContext(context.WithValue(t.Context(), ctxKey{}, 1), "GET", "/", nil)
+			if cookie != "" {
+				r.Header.Set("Cookie", cookie)
+			}
+			w := httptest.NewRecorder()
+			m.Handler(http.HandlerFunc(h)).ServeHTTP(w, r)
+			return w.Result()
+		}
+		read := func(_ http.ResponseWriter, r *http.Request) { m.Get(r.Context()) }
+		id := sealed.ID{7}
+		cookie := name + "=" + f.token(plaintext(t, id, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice"}), name, "")
+
+		visit(name+"="+f.token(plaintext(t, id, 1, 0, 2, Session{}, map[int]any{1: true}), name, ""), read)
+		if e := rec.events[0]; e.KeyID != keyID || !errors.Is(e.Err, sealed.ErrInvalid) {
+			t.Errorf("undecodable: %+v", e)
+		}
+		rec.want(t, "an extension", "rejected undecodable")
+
+		visit(name+"="+f.token(nil, name, ""), read)
+		rec.want(t, "an empty record", "rejected undecodable")
+
+		// The fifth cookie of the name is counted, with its error.
+		five := strings.Repeat(name+"=x; ", 4) + name + "=x"
+		visit(five, read)
+		if e := rec.events[4]; e.Reason != "duplicate" || !errors.Is(e.Err, sealed.ErrInvalid) {
+			t.Errorf("the fifth: %+v", e)
+		}
+		rec.take()
+
+		// Failing list: which session, and why; late change: why.
+		list.revoke = errors.New("down")
+		visit(cookie, func(w http.ResponseWriter, r *http.Request) {
+			m.Renew(r.Context())
+			w.WriteHeader(200)
+			m.Renew(r.Context())
+		})
+		if e := rec.events[1]; e.ID != id || !errors.Is(e.Err, list.revoke) {
+			t.Errorf("revocation failed: %+v", e)
+		}
+		if e := rec.events[2]; !errors.Is(e.Err, sealed.ErrCommitted) {
+			t.Errorf("late change: %+v", e)
+		}
+		rec.want(t, "failing", "opened", "revocation failed", "late change")
+		list.revoke = nil
+
+		// Renewed: the new ID. Sealed once, though the handler writes.
+		var next sealed.ID
+		visit(cookie, func(w http.ResponseWriter, r *http.Request) {
+			m.Renew(r.Context())
+			info, _ := m.Info(r.Context())
+			next = info.ID
+			w.Write([]byte("x"))
+		})
+		if e := rec.events[1]; e.ID != next || next == id {
+			t.Errorf("renewed: %+v, want %v", e, next)
+		}
+		rec.want(t, "renewed", "opened", "renewed", "sealed")
+
+		visit(cookie, func(_ http.ResponseWriter, r *http.Request) { m.Destroy(r.Context()) })
+		if e := rec.events[1]; e.ID != id {
+			t.Errorf("destroyed: %+v", e)
+		}
+		rec.want(t, "destroyed", "opened", "destroyed")
+
+		// The bytes of all lines.
+		res := visit("", func(_ http.ResponseWriter, r *http.Request) {
+			m.Update(r.Context(), func(s *Session) { s.Flash = strings.Repeat("x", 5000) })
+		})
+		if got, want := rec.events[0].Bytes, len(strings.Join(res.Header["Set-Cookie"], "")); got != want || len(res.Header["Set-Cookie"]) < 2 {
+			t.Errorf("sealed %d bytes, want %d", got, want)
+		}
+		rec.take()
+	})
+	// Seal's event.
+	var rec recorder
+	ring := mustRing(t)
+	m := mustNew(t, ring, sealed.Config[Session]{Observe: rec.observe})
+	if _, err := ring.Rotate(0); err != nil {
+		t.Fatal(err)
+	}
+	token, _ := m.Seal(Session{User: "alice"})
+	_, info, err := m.Open(t.Context(), token)
+	if e := rec.events[0]; err != nil || e.ID != info.ID || e.KeyID != info.KeyID || info.KeyID != ring.Keys()[0].ID || e.KeyID == "" {
+		t.Errorf("Seal: %+v, %+v, %v", e, info, err)
+	}
+}
+
+func TestTokenLimit(t *testing.T) {
+	m, f := mustForge(t)
+	n := 49152 - 45 - 33 - 20 // 45 around the record; its head; the map, key and string head of the data
+	token, err := m.Seal(Session{Flash: strings.Repeat("x", n)})
+	for ; err == nil && len(token) < 65536; n++ {
+		token, err = m.Seal(Session{Flash: strings.Repeat("x", n+1)})
+	}
+	if err != nil || len(token) != 65536 {
+		t.Fatalf("%d characters, %v", len(token), err)
+	}
+	if _, _, err := m.Open(t.Context(), token); err != nil {
+		t.Errorf("a token of 64 KiB: %v", err)
+	}
+	if _, err := m.Seal(Session{Flash: strings.Repeat("x", n+1)}); !errors.Is(err, sealed.ErrTooLarge) {
+		t.Errorf("one byte more: %v", err)
+	}
+	long := f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{Flash: strings.Repeat("x", n+1)}), "", "")
+	if _, _, err := m.Open(t.Context(), long); !errors.Is(err, sealed.ErrInvalid) {
+		t.Errorf("a good token of %d characters: %v, want ErrInvalid", len(long), err)
+	}
+}
+
+type failing struct{ User string }
+
+var errFailing = errors.New("cannot")
+
+func (f failing) MarshalCBOR() ([]byte, error) {
+	if f.User == "" {
+		return []byte{0xa0}, nil
+	}
+	return nil, errFailing
+}
+
+type failingZero struct{ User string }
+
+func (failingZero) MarshalCBOR() ([]byte, error) { return nil, errFailing }
+
+func TestErrorsTell(t *testing.T) {
+	ring := mustRing(t)
+	if _, err := mustNew(t, ring, sealed.Config[failing]{}).Seal(failing{"x"}); !errors.Is(err, errFailing) {
+		t.Errorf("%v, want the encoder's error", err)
+	}
+	if err := newErr[failingZero](t); err == nil || !strings.Contains(err.Error(), "session type") {
+		t.Errorf("a type whose zero value cannot be encoded: %v", err)
+	}
+	text, _ := mustNew(t, ring, sealed.Config[string]{}).Seal("very-secret")
+	type stamped struct{ At time.Time }
+	if _, _, err := mustNew(t, ring, sealed.Config[Session]{}).Open(t.Context(), text); err == nil || !strings.Contains(err.Error(), "the session") || strings.Contains(err.Error(), "very-secret") {
+		t.Errorf("%v", err)
+	}
+	at, _ := mustNew(t, ring, sealed.Config[struct{ At string }]{}).Seal(struct{ At string }{"very-secret"})
+	if _, _, err := mustNew(t, ring, sealed.Config[stamped]{}).Open(t.Context(), at); !errors.Is(err, sealed.ErrInvalid) || strings.Contains(err.Error(), "very-secret") {
+		t.Errorf("%v", err)
+	}
+	b, err := json.Marshal(sealed.ID{0xab, 1})
+	if string(b) != `"ab010000000000000000000000000000"` || err != nil {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// Terms that are invalid for a session that exists already.
+func TestTermsForStored(t *testing.T) {
+	var rec recorder
+	ring := mustRing(t)
+	b := newBrowser(t)
+	b.login(mustNew(t, ring, sealed.Config[Session]{}), "alice")
+	m := mustNew(t, ring, sealed.Config[Session]{Observe: rec.observe, TermsFor: func(s Session) sealed.Terms {
+		return sealed.Terms{Lifetime: -1}
+	}})
+	b.wantErr(m, sealed.ErrInvalid)
+	rec.want(t, "invalid terms", "rejected undecodable")
+}
+
+func TestWrappedRevoked(t *testing.T) {
+	list := &fakeList{}
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Revocations: list})
+	b := newBrowser(t)
+	b.login(m, "alice")
+	list.check = fmt.Errorf("by alice: %w", sealed.ErrRevoked)
+	if _, _, err := b.get(m); !errors.Is(err, sealed.ErrRevoked) || errors.Is(err, sealed.ErrUnverified) {
+		t.Errorf("%v, want ErrRevoked only", err)
+	}
+}
+
+// What was never sent is not revoked, and has no key.
+func TestUnissued(t *testing.T) {
+	list := &fakeList{}
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list})
+	info := func(r *http.Request) sealed.Info {
+		i, err := m.Info(r.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		return i
+	}
+	b := newBrowser(t)
+	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		set(t, m, r)
+		if i := info(r); i.KeyID != "" {
+			t.Errorf("a new session has key %s", i.KeyID)
+		}
+		if err := m.Renew(r.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := m.Destroy(r.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	if len(list.revoked) != 0 {
+		t.Errorf("revoked %v, which nobody has", list.revoked)
+	}
+	b.login(m, "alice")
+	id := b.info(m).ID
+	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		for range 2 {
+			if err := m.Renew(r.Context()); err != nil {
+				t.Error(err)
+			}
+			if i := info(r); i.KeyID != "" || i.Created.Location() != time.UTC {
+				t.Errorf("a renewed session has key %s, created %v", i.KeyID, i.Created)
+			}
+		}
+	})
+	if len(list.revoked) != 1 || list.revoked[0].ID != id {
+		t.Errorf("revoked %v, want %v only", list.revoked, id)
+	}
+}
+
+// A renewal starts afresh: last use and lifetime.
+func TestRenewStartsAfresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, mustRing(t), sealed.Config[Session]{Lifetime: 2 * time.Hour, IdleTimeout: time.Hour, Subject: user,
+			TermsFor: func(s Session) sealed.Terms {
+				if s.Remember {
+					return sealed.Terms{Lifetime: 48 * time.Hour, IdleTimeout: time.Hour}
+				}
+				return sealed.Terms{}
+			}})
+		b := newBrowser(t)
+		b.update(m, func(s *Session) { s.Flash = "x" })
+		time.Sleep(30 * time.Minute)
+		b.get(m)
+		b.update(m, func(s *Session) { s.User, s.Remember = "alice", true })
+		now := time.Now()
+		if i := b.info(m); !i.Created.Equal(now) || !i.LastUsed.Equal(now) || !i.Expires.Equal(now.Add(48*time.Hour)) {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+// The time of last use: moved by a change at once, never back, nor past the end.
+func TestTouch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f, _ := forgeWith(t, sealed.Config[Session]{Lifetime: time.Hour, IdleTimeout: time.Hour, Persistent: true})
+		start := time.Now()
+		b := newBrowser(t)
+		b.login(m, "alice")
+		time.Sleep(time.Minute)
+		b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+			m.Get(r.Context())
+			time.Sleep(time.Minute)
+			set(t, m, r)
+			m.Update(r.Context(), func(s *Session) { s.Flash = "x" })
+		})
+		if got := b.info(m).LastUsed; !got.Equal(time.Now()) {
+			t.Errorf("after a change: last used %v, want %v", got, time.Now())
+		}
+		// A read counts when the session was asked for.
+		time.Sleep(20 * time.Minute)
+		read := time.Now()
+		b.visit(m, func(_ http.ResponseWriter, r *http.Request) { m.Get(r.Context()); time.Sleep(time.Minute) })
+		if got := b.info(m).LastUsed; !got.Equal(read) {
+			t.Errorf("after a read: last used %v, want %v", got, read)
+		}
+		time.Sleep(time.Until(start.Add(time.Hour - 1500*time.Millisecond)))
+		if res := b.update(m, func(s *Session) { s.Flash = "y" }); res.Cookies()[0].MaxAge != 2 {
+			t.Errorf("1.5 s left: Max-Age %d, want 2", res.Cookies()[0].MaxAge)
+		}
+		res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+			m.Get(r.Context())
+			time.Sleep(time.Minute)
+			m.Update(r.Context(), func(s *Session) { s.Flash = "late" })
+			if i, err := m.Info(r.Context()); err != nil || i.LastUsed.After(i.Expires) {
+				t.Errorf("used after its end: %+v, %v", i, err)
+			}
+		})
+		if len(res.Cookies()) != 1 || res.Cookies()[0].MaxAge != 1 {
+			t.Errorf("a change past the end: %q, want Max-Age=1", res.Header["Set-Cookie"])
+		}
+		c := res.Cookies()[0]
+		if _, _, err := with(t, m, c.Name+"="+c.Value); !errors.Is(err, sealed.ErrExpired) {
+			t.Errorf("%v, want ErrExpired", err)
+		}
+		// Another instance's clock is ahead.
+		now := time.Now().UnixMilli()
+		for what, p := range map[string][]byte{
+			"used ahead":    plaintext(t, [16]byte{1}, now-1000, 61_000, hourMs, Session{User: "alice"}),
+			"created ahead": plaintext(t, [16]byte{1}, now+60_000, 0, hourMs, Session{User: "alice"}),
+		} {
+			res := request(m, func(_ http.ResponseWriter, r *http.Request) {
+				if err := m.Update(r.Context(), func(s *Session) { s.Flash = "x" }); err != nil {
+					t.Error(err)
+				}
+				if i, err := m.Info(r.Context()); err != nil || i.LastUsed.UnixMilli() != now+60_000 {
+					t.Errorf("%s: %+v, %v", what, i, err)
+				}
+			}, name+"="+f.token(p, name, ""))
+			if s, _, err := with(t, m, strings.SplitN(res.Header.Get("Set-Cookie"), ";", 2)[0]); err != nil || s.Flash != "x" {
+				t.Errorf("%s: %+v, %v", what, s, err)
+			}
+		}
+		// The last use is at most the end, and may be that.
+		if _, _, err := with(t, m, name+"="+f.token(plaintext(t, [16]byte{1}, now-30_000, 60_000, 60_000, Session{User: "alice"}), name, "")); err != nil {
+			t.Errorf("used last at its end: %v", err)
+		}
+	})
+}
+
+// Which of several cookies.
+func TestUsedLast(t *testing.T) {
+	list := &funcList{}
+	m, f, _ := forgeWith(t, sealed.Config[Session]{Revocations: list})
+	now := time.Now().UnixMilli()
+	cookie := func(id byte, user string, created, lastUsed int64) string {
+		return name + "=" + f.token(plaintext(t, [16]byte{id}, created, lastUsed, hourMs, Session{User: user}), name, "")
+	}
+	old := cookie(1, "old", now-120_000, 100)
+	fresh := cookie(2, "fresh", now-2_000, 0)
+	revoked := cookie(3, "revoked", now-1_000, 0)
+	unverified := cookie(4, "unverified", now-500, 0)
+	twin := cookie(5, "twin", now-2_000, 0)
+	list.check = func(s sealed.Info) error {
+		switch s.ID[0] {
+		case 3:
+			return sealed.ErrRevoked
+		case 4:
+			return sealed.ErrUnverified
+		}
+		return nil
+	}
+	for _, tt := range []struct {
+		what    string
+		cookies []string
+		want    string
+		err     error
+	}{
+		{"newer", []string{old, fresh}, "fresh", nil},
+		{"newer first", []string{fresh, old}, "fresh", nil},
+		{"a revoked one after", []string{old, revoked}, "old", nil},
+		{"a revoked one before", []string{revoked, old}, "old", nil},
+		{"the first of equals", []string{fresh, twin}, "fresh", nil},
+		{"the first of equals", []string{twin, fresh}, "twin", nil},
+		{"unverified after", []string{old, unverified}, "", sealed.ErrUnverified},
+		{"unverified before", []string{unverified, old}, "", sealed.ErrUnverified},
+	} {
+		request(m, func(_ http.ResponseWriter, r *http.Request) {
+			for range 2 { // the second from the record's bytes
+				if s, err := m.Get(r.Context()); s.User != tt.want || !errors.Is(err, tt.err) {
+					t.Errorf("%s: %q, %v, want %q, %v", tt.what, s.User, err, tt.want, tt.err)
+				}
+			}
+		}, strings.Join(tt.cookies, "; "))
+	}
+	// Destroy ends all of them, also those that cannot be verified.
+	list.revoked = nil
+	request(m, func(_ http.ResponseWriter, r *http.Request) {
+		if err := m.Destroy(r.Context()); err != nil {
+			t.Error(err)
+		}
+	}, old+"; "+unverified)
+	request(m, func(_ http.ResponseWriter, r *http.Request) { m.Destroy(r.Context()) }, unverified)
+	ids := ""
+	for _, r := range list.revoked {
+		ids += fmt.Sprint(r.ID[0], " ")
+	}
+	if ids != "1 4 4 " {
+		t.Errorf("revoked %s, want 1 4 4", ids)
+	}
+	// An unverified one that is not the one chosen.
+	list.revoked = nil
+	older := cookie(4, "unverified", now-600_000, 0)
+	request(m, func(_ http.ResponseWriter, r *http.Request) { m.Destroy(r.Context()) }, fresh+"; "+older)
+	if len(list.revoked) != 2 {
+		t.Errorf("revoked %v, want both", list.revoked)
+	}
+}
+
+// One failure does not stop the others, and only it is tried again.
+func TestDestroyRetry(t *testing.T) {
+	down := errors.New("down")
+	fail := true
+	list := &funcList{revoke: func(r sealed.Revocation) error {
+		if r.ID[0] == 2 && fail {
+			return down
+		}
+		return nil
+	}}
+	m, f, _ := forgeWith(t, sealed.Config[Session]{Revocations: list})
+	var cookies []string
+	for _, i := range []byte{1, 2, 3} { // the second and third stand in others before the first
+		cookies = append(cookies, name+"="+f.token(plaintext(t, [16]byte{i}, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice"}), name, ""))
+	}
+	request(m, func(_ http.ResponseWriter, r *http.Request) {
+		if err := m.Destroy(r.Context()); !errors.Is(err, down) || len(list.revoked) != 2 {
+			t.Errorf("%v, revoked %v; want the other two", err, list.revoked)
+		}
+		fail = false
+		if err := m.Destroy(r.Context()); err != nil || len(list.revoked) != 3 || list.revoked[2].ID[0] != 2 {
+			t.Errorf("again: %v, revoked %v", err, list.revoked)
+		}
+	}, cookies...)
+}
+
+// A shorter configuration: Max-Age, and how long revocations are kept.
+func TestShortened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ring, list := mustRing(t), &fakeList{}
+		day := mustNew(t, ring, sealed.Config[Session]{Persistent: true})
+		hour := mustNew(t, ring, sealed.Config[Session]{Persistent: true, Lifetime: time.Hour, Revocations: list})
+		b := newBrowser(t)
+		if res := b.login(day, "alice"); res.Cookies()[0].MaxAge != 24*3600 {
+			t.Errorf("Max-Age %d, want a day", res.Cookies()[0].MaxAge)
+		}
+		time.Sleep(time.Minute)
+		if res := b.update(hour, func(s *Session) { s.Flash = "x" }); res.Cookies()[0].MaxAge != 3540 {
+			t.Errorf("Max-Age %d, want 59 minutes", res.Cookies()[0].MaxAge)
+		}
+		expires := b.info(day).Expires
+		b.visit(hour, func(_ http.ResponseWriter, r *http.Request) { m := hour; m.Destroy(r.Context()) })
+		if len(list.revoked) != 1 || !list.revoked[0].Until.Equal(expires.Add(5*time.Minute)) {
+			t.Errorf("%+v, want until %v", list.revoked, expires.Add(5*time.Minute))
+		}
+	})
+}
