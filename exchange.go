@@ -23,17 +23,17 @@ const (
 // state is what an exchange knows once its session was asked for.
 type state[T any] struct {
 	session   session[T]
-	loaded    int64     // when it was asked for, as Unix time in milliseconds
-	pending   pending   // what becomes of the cookie
-	present   bool      // the request has a cookie of ours
-	leftover  uint32    // see presented
-	others    []record  // further sessions that the client has, for Destroy
-	none      error     // why there is no session, if none was begun in this request
-	begun     bool      // the session was: the request had none
-	destroyed bool      // the cookie is to be deleted, if no session is begun
-	exempt    string    // the subject that this request has revoked
-	vary      [1]string // the Vary header, mostly
-	buf       [144]byte // where a small session is opened
+	others    []record // further sessions that the client has, for Destroy
+	loaded    int64    // when it was asked for, as Unix time in milliseconds
+	leftover  uint32   // see presented
+	pending   pending  // what becomes of the cookie
+	present   bool     // the request has a cookie of ours
+	begun     bool     // the session was begun in this request: the client has none
+	destroyed bool     // the cookie is to be deleted, if no session is begun
+	exempt    bool     // this request has revoked all sessions of the subject
+
+	vary [1]string // the Vary header, mostly
+	buf  [144]byte // where a small session is opened
 }
 
 // load finds the request's session, once.
@@ -61,7 +61,6 @@ func (e *exchange[T]) load(ctx context.Context) {
 	if p.named.more > 0 {
 		m.observe(ctx, Event{Kind: EventRejected, Reason: rejectDuplicate.reason, Err: rejectDuplicate})
 	}
-	st.none = st.session.err
 	e.state = st
 }
 
@@ -110,7 +109,7 @@ func (e *exchange[T]) revokesSubject(ctx context.Context, subject string) (creat
 	if e.session.err != nil || e.session.subject != subject {
 		return time.Time{}
 	}
-	e.exempt = subject
+	e.exempt = true
 	return unixMilli(e.session.record.created)
 }
 
@@ -186,7 +185,7 @@ func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 
 // forget takes back a session that was begun in this request.
 func (e *exchange[T]) forget() {
-	e.session = session[T]{err: e.none}
+	e.session = session[T]{err: ErrNoSession}
 	e.begun, e.pending = false, leave
 	if e.destroyed {
 		e.pending = remove
@@ -212,6 +211,7 @@ func (e *exchange[T]) keep(next *session[T], now int64) error {
 		return err
 	}
 	e.begun = e.begun || e.session.err != nil
+	e.exempt = e.exempt && e.session.subject == next.subject
 	e.session = *next
 	e.pending = write
 	return nil
@@ -225,7 +225,7 @@ func (e *exchange[T]) replace(ctx context.Context, next *session[T], now int64) 
 		// A session that has ended since it was opened must not begin anew. The
 		// request that revoked all of a subject's goes on with this one.
 		subject := old.subject
-		if subject == e.exempt {
+		if e.exempt {
 			subject = ""
 		}
 		if err := e.m.judge(ctx, &old, now, subject); old.issued && err != nil {
@@ -276,7 +276,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	if s.alive() {
 		e.others = append(e.others, s.record)
 	}
-	e.none, e.destroyed = ErrNoSession, true
+	e.destroyed = true
 	e.forget()
 
 	// The cookies of other paths that hold sessions, too: they would be the
