@@ -251,8 +251,11 @@ func (f *cookieFormat) scan(p *presented, lines []string) {
 			} else {
 				line = ""
 			}
-			if rest, ok := strings.CutPrefix(trimSpace(pair), f.name); ok {
-				p.add(f, rest)
+			for pair != "" && (pair[0] == ' ' || pair[0] == '\t') {
+				pair = pair[1:]
+			}
+			if strings.HasPrefix(pair, f.name) {
+				p.add(f, trimSpace(pair[len(f.name):]))
 			}
 		}
 	}

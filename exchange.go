@@ -32,8 +32,7 @@ type state[T any] struct {
 	destroyed bool     // the cookie is to be deleted, if no session is begun
 	exempt    bool     // this request has revoked all sessions of the subject
 
-	vary [1]string // the Vary header, mostly
-	buf  [144]byte // where a small session is opened
+	buf [144]byte // where a small session is opened
 }
 
 // load finds the request's session, once.

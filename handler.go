@@ -130,13 +130,16 @@ func (e *exchange[T]) commit() {
 	}
 }
 
+// varyCookie is shared by all responses: an append to it makes a copy, as it has
+// no room, and headers are replaced, never changed in place.
+var varyCookie = []string{"Cookie"}
+
 func (e *exchange[T]) complete(h http.Header) {
 	if e.state == nil {
 		return
 	}
 	if vary := h["Vary"]; len(vary) == 0 {
-		e.vary[0] = "Cookie"
-		h["Vary"] = e.vary[:]
+		h["Vary"] = varyCookie
 	} else if !hasToken(vary, "Cookie") && !hasToken(vary, "*") {
 		h["Vary"] = append(vary, "Cookie")
 	}

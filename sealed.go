@@ -384,21 +384,21 @@ func (m *Manager[T]) subject(v *T) string {
 }
 
 // termsOf returns the terms of a session, checked.
-func (m *Manager[T]) termsOf(v *T) (Terms, error) {
+func (m *Manager[T]) termsOf(v *T) (*Terms, error) {
 	if m.config.TermsFor == nil {
-		return m.terms, nil
+		return &m.terms, nil
 	}
 	t := m.config.TermsFor(*v)
 	if t == (Terms{}) {
-		return m.terms, nil
+		return &m.terms, nil
 	}
 	if t.Lifetime == 0 {
 		t.Lifetime = m.terms.Lifetime
 	}
 	if err := t.check(); err != nil {
-		return Terms{}, fmt.Errorf("sealed: Config.TermsFor: %w", err)
+		return nil, fmt.Errorf("sealed: Config.TermsFor: %w", err)
 	}
-	return t, nil
+	return &t, nil
 }
 
 func (m *Manager[T]) observe(ctx context.Context, e Event) {

@@ -16,7 +16,7 @@ type session[T any] struct {
 	key     *ringKey // that opened the token it comes from, if any
 	issued  bool     // a client has it under this ID: its token authenticated
 	subject string
-	terms   Terms
+	terms   *Terms // nobody changes it
 
 	// value is record.data decoded, while fresh: it is given away once, as
 	// whoever has it may change what it points to.
