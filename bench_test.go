@@ -44,10 +44,13 @@ func (s *sink) Header() http.Header         { return s.header }
 func (s *sink) Write(b []byte) (int, error) { return len(b), nil }
 func (s *sink) WriteHeader(int)             {}
 
-// serve serves one request again and again, whose only cookie is c.
+// serve serves one request again and again. It has the session's cookies, behind
+// two that most sites have: of analytics, and of the visitor's consent to them.
 func serve(b *testing.B, h http.Handler, cookies ...*http.Cookie) {
 	b.Helper()
 	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(&http.Cookie{Name: "_ga", Value: "GA1.1.1420183726.1763848267"})
+	r.AddCookie(&http.Cookie{Name: "consent", Value: "all"})
 	for _, c := range cookies {
 		r.AddCookie(c)
 	}

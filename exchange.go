@@ -114,7 +114,7 @@ func (e *exchange[T]) revokesSubject(ctx context.Context, subject string) (creat
 
 // changeable refuses changes that could not reach the client.
 func (e *exchange[T]) changeable(ctx context.Context) error {
-	if e.committed.Load() {
+	if e.committed.Load() || e.finished {
 		e.m.observe(ctx, Event{Kind: EventLateChange, Err: ErrCommitted})
 		return ErrCommitted
 	}

@@ -21,7 +21,7 @@ type exchange[T any] struct {
 	writer  responseWriter[T]
 
 	mu        sync.Mutex
-	committed atomic.Bool // the headers are sent, or never will be; changed under mu
+	committed atomic.Bool // the headers are complete; changed under mu
 	finished  bool        // the handler has returned or panicked
 	*state[T]             // nil until the session is asked for
 }
@@ -103,16 +103,15 @@ func (e *exchange[T]) serves(r *http.Request) bool {
 func (e *exchange[T]) finish(outer *http.Request, returned bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	outer.Pattern = e.request.Pattern
-	if outer.MultipartForm == nil {
+	e.finished = true
+	if outer.Pattern != e.request.Pattern {
+		outer.Pattern = e.request.Pattern
+	}
+	if outer.MultipartForm == nil && e.request.MultipartForm != nil {
 		outer.MultipartForm = e.request.MultipartForm
 	}
-	e.finished = true
-	if !e.committed.Load() {
-		defer e.committed.Store(true)
-		if returned {
-			e.complete(e.writer.Header())
-		}
+	if returned && e.state != nil && !e.committed.Load() {
+		e.complete(e.writer.Header())
 	}
 }
 
@@ -124,9 +123,11 @@ func (e *exchange[T]) commit() {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.committed.Load() {
+	if !e.committed.Load() && !e.finished {
 		defer e.committed.Store(true)
-		e.complete(e.writer.Header())
+		if e.state != nil {
+			e.complete(e.writer.Header())
+		}
 	}
 }
 
@@ -134,10 +135,8 @@ func (e *exchange[T]) commit() {
 // no room, and headers are replaced, never changed in place.
 var varyCookie = []string{"Cookie"}
 
+// complete sets the headers that follow from the session, which was asked for.
 func (e *exchange[T]) complete(h http.Header) {
-	if e.state == nil {
-		return
-	}
 	if vary := h["Vary"]; len(vary) == 0 {
 		h["Vary"] = varyCookie
 	} else if !hasToken(vary, "Cookie") && !hasToken(vary, "*") {
