@@ -220,14 +220,14 @@ func (e *exchange[T]) keep(next *session[T], now int64) error {
 // before it, if that had a subject. Without Config.Subject any may have.
 func (e *exchange[T]) replace(ctx context.Context, next *session[T], now int64) error {
 	old := e.session
-	if old.err == nil {
+	if old.err == nil && old.issued {
 		// A session that has ended since it was opened must not begin anew. The
 		// request that revoked all of a subject's goes on with this one.
 		subject := old.subject
 		if e.exempt {
 			subject = ""
 		}
-		if err := e.m.judge(ctx, &old, now, subject); old.issued && err != nil {
+		if err := e.m.judge(ctx, &old, now, subject); err != nil {
 			return err
 		}
 	}
