@@ -36,6 +36,7 @@ type Event struct {
 	//   - idle: unused for the idle timeout (ErrExpired)
 	//   - revoked: the revocation list has it (ErrRevoked)
 	//   - unverified: the revocation list cannot say (ErrUnverified)
+	//   - stale keys: the keyring has expired (ErrUnverified)
 	//   - duplicate: another cookie of the same name was preferred, or four
 	//     had been tried
 	Reason string
@@ -78,5 +79,6 @@ var (
 	rejectExpired     = reject(ErrExpired, "expired", "past its lifetime")
 	rejectIdle        = reject(ErrExpired, "idle", "unused for too long")
 	rejectRevoked     = reject(ErrRevoked, "revoked", "")
+	rejectStaleKeys   = reject(ErrUnverified, "stale keys", "no news of revoked keys for too long")
 	rejectDuplicate   = reject(ErrInvalid, "duplicate", "another cookie of the same name was preferred")
 )

@@ -151,6 +151,9 @@ func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 	if e.session.unverified() {
 		return e.session.err
 	}
+	if err := e.m.keys.fresh(); err != nil {
+		return err
+	}
 	var v T
 	var err error
 	var next session[T]
@@ -199,6 +202,9 @@ func (e *exchange[T]) renew(ctx context.Context) error {
 	}
 	if e.session.err != nil {
 		return e.session.err
+	}
+	if err := e.m.keys.fresh(); err != nil {
+		return err
 	}
 	next := e.session
 	return e.replace(ctx, &next, nowMilli())
@@ -269,7 +275,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 		return err
 	}
 	s := &e.session
-	if s.exists() || s.alive() {
+	if s.err == nil || s.alive() {
 		e.m.observe(ctx, Event{Kind: EventDestroyed, ID: s.record.id})
 	}
 	if s.alive() {
@@ -295,7 +301,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 // last use is to be recorded, or it is sealed with a key that is retiring.
 func (e *exchange[T]) refresh() {
 	s := &e.session
-	if e.pending != leave || s.err != nil || !s.issued {
+	if e.pending != leave || s.err != nil || !s.issued || e.m.keys.fresh() != nil {
 		return
 	}
 	next := *s

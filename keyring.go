@@ -2,10 +2,12 @@ package sealed
 
 import (
 	"cmp"
+	"context"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -31,6 +33,8 @@ const (
 	infoKeyID = "sealed/v1 key id"
 	infoAEAD  = "sealed/v1 aead"
 )
+
+var errZeroKey = errors.New("sealed: the zero Key is no key; use GenerateKey or ParseKey")
 
 type keyID [keyIDSize]byte
 
@@ -102,6 +106,17 @@ func (k Key) derive(info string, size int) []byte {
 		panic("sealed: HKDF: " + err.Error())
 	}
 	return out
+}
+
+// aead returns the AEAD of the key. Under GODEBUG=fips140=only there is none: New
+// reports that, so a ring without one never reaches a request.
+func (k Key) aead() cipher.AEAD {
+	aead, _ := chacha20poly1305.NewX(k.derive(infoAEAD, chacha20poly1305.KeySize))
+	return aead
+}
+
+func (k Key) equal(other Key) bool {
+	return subtle.ConstantTimeCompare(k.secret(), other.secret()) == 1
 }
 
 // weakness says why a secret cannot be random, or is empty. Tokens name their
@@ -178,7 +193,7 @@ const (
 type KeyInfo struct {
 	ID        string
 	State     KeyState
-	Created   time.Time // zero if this process did not create it with Rotate
+	Created   time.Time // zero if that is not known
 	Activates time.Time // when it starts to seal; zero for a key given without a time
 }
 
@@ -193,8 +208,10 @@ type KeyInfo struct {
 // The primary is the unrevoked key that was activated last. If none is active
 // yet, it is the one that will be first: a ring always seals.
 type Keyring struct {
-	mu   sync.Mutex // serialises writers
-	keys atomic.Pointer[[]*ringKey]
+	mu      sync.Mutex // serialises writers
+	keys    atomic.Pointer[[]*ringKey]
+	refresh atomic.Pointer[func(context.Context)] // see OnUnknownKey
+	expires atomic.Pointer[time.Time]             // see ExpireAt
 }
 
 // ringKey is a key at work. It is never changed once it is in a ring.
@@ -274,7 +291,7 @@ func (r *Keyring) Add(key Key, activates time.Time) error {
 
 func (r *Keyring) add(key Key, created, activates time.Time) error {
 	if key.secret == nil {
-		return errors.New("sealed: the zero Key is no key; use GenerateKey or ParseKey")
+		return errZeroKey
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -282,22 +299,24 @@ func (r *Keyring) add(key Key, created, activates time.Time) error {
 	if at(keys, key.id) != nil {
 		return fmt.Errorf("sealed: the keyring has a key %s already", key.ID())
 	}
-	activates = activates.Truncate(time.Millisecond) // as finely as requests are timed
-	// Under GODEBUG=fips140=only there is no such AEAD. New reports that, so
-	// a ring without one never reaches a request.
-	aead, _ := chacha20poly1305.NewX(key.derive(infoAEAD, chacha20poly1305.KeySize))
-	added := &ringKey{key: key, text: key.ID(), aead: aead, created: created, activates: activates}
+	r.store(insert(slices.Clone(keys), &ringKey{
+		key: key, text: key.ID(), aead: key.aead(), created: created, activates: activates,
+	}))
+	return nil
+}
 
-	// Newest first. Of two keys activated at one time the later call is the
-	// newer, except that keys without a time keep the order they came in.
+// insert puts a key into its place, the newest first. Of two keys activated at
+// one time the later call is the newer, except that keys without a time keep the
+// order they came in.
+func insert(keys []*ringKey, added *ringKey) []*ringKey {
+	added.activates = added.activates.Truncate(time.Millisecond) // as finely as requests are timed
 	i, _ := slices.BinarySearchFunc(keys, added, func(k, added *ringKey) int {
 		if added.activates.IsZero() {
 			return -1
 		}
 		return cmp.Or(added.activates.Compare(k.activates), 1)
 	})
-	r.store(slices.Insert(slices.Clone(keys), i, added))
-	return nil
+	return slices.Insert(keys, i, added)
 }
 
 // Revoke marks a key as compromised: from now on nothing sealed with it opens

@@ -61,7 +61,8 @@ var (
 	// ErrRevoked: the session was ended, by logout for instance.
 	ErrRevoked = errors.New("sealed: session revoked")
 	// ErrUnverified: the revocation list cannot tell whether the session was
-	// ended. Answer 503 and try later; the cookie stays as it is.
+	// ended, or the keyring has expired. Answer 503 and try later; the cookie
+	// stays as it is.
 	ErrUnverified = errors.New("sealed: session cannot be verified")
 	// ErrNoHandler: the context does not come from [Manager.Handler].
 	ErrNoHandler = errors.New("sealed: the request did not pass through Manager.Handler")
@@ -269,6 +270,9 @@ func (m *Manager[T]) revoke(ctx context.Context, r Revocation) error {
 // never as a cookie. The token is at most 64 KiB long; larger is [ErrTooLarge].
 func (m *Manager[T]) Seal(data T) (string, error) {
 	ctx := context.Background()
+	if err := m.keys.fresh(); err != nil {
+		return "", err
+	}
 	var s session[T]
 	if err := m.put(&s, &data); err != nil {
 		return "", err
@@ -345,7 +349,7 @@ func (m *Manager[T]) sealRecord(r *record, key *ringKey, suffix string) []byte {
 // openRecord opens a token in text and returns the key that sealed it, where
 // that is known. The one buffer, buf if it is large enough, is laid out as in
 // sealRecord, and the record's data stays in it.
-func (m *Manager[T]) openRecord(buf []byte, text, suffix string) (r record, key *ringKey, err error) {
+func (m *Manager[T]) openRecord(ctx context.Context, buf []byte, text, suffix string) (r record, key *ringKey, err error) {
 	if len(text) > maxTokenText {
 		return record{}, nil, rejectMalformed
 	}
@@ -359,9 +363,9 @@ func (m *Manager[T]) openRecord(buf []byte, text, suffix string) (r record, key 
 	if !ok {
 		return record{}, nil, rejectMalformed
 	}
-	switch key = m.keys.find(id); {
+	switch key = m.keys.fetch(ctx, id); {
 	case key == nil:
-		return record{}, nil, rejectUnknownKey
+		return record{}, nil, m.keys.unknown()
 	case key.revoked:
 		return record{}, key, rejectRevokedKey
 	}

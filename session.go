@@ -30,11 +30,14 @@ func nowMilli() int64 { return time.Now().UnixMilli() }
 // open opens a token and judges it at the time now. The session keeps buf, if
 // that is large enough for it.
 func (m *Manager[T]) open(ctx context.Context, s *session[T], buf []byte, text, suffix string, now int64) {
-	s.record, s.key, s.err = m.openRecord(buf, text, suffix)
+	s.record, s.key, s.err = m.openRecord(ctx, buf, text, suffix)
 	if s.err != nil {
 		return
 	}
 	s.issued = true
+	if s.err = m.keys.fresh(); s.err != nil {
+		return
+	}
 	if s.err = m.decode(s.record.data, &s.value); s.err != nil {
 		return
 	}
