@@ -1,0 +1,207 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/sealed"
+)
+
+const (
+	storeTimeout = 10 * time.Second // for one exchange
+	maxAttempts  = 5                // at saving, before an exchange fails
+)
+
+// A client changes the document of a store.
+type client struct {
+	store    Store
+	wrap     wrapper
+	revision uint64 // the highest that was read
+}
+
+func newClient(store Store, wrapping []sealed.Key) (*client, error) {
+	wrap, err := newWrapper(wrapping)
+	return &client{store: store, wrap: wrap}, err
+}
+
+// exchange reads the document and writes what it should hold, until it reads back
+// just that. A write that failed may have happened, and one that did not may be
+// overtaken, so a write is never the last word: only what was read is. change
+// says what the document should hold, for each that was read, and is called at
+// least once unless there is an error of loading.
+func (c *client) exchange(ctx context.Context, change func(document) ([]entry, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var failed error
+	for attempt := range maxAttempts + 1 {
+		b, version, err := c.store.Load(ctx)
+		if err != nil {
+			return fmt.Errorf("keystore: loading: %w", err)
+		}
+		read, err := c.wrap.open(b)
+		if err != nil {
+			return err // never overwrite what we cannot read
+		}
+		want, err := change(read)
+		if err != nil {
+			return err
+		}
+		c.revision = max(c.revision, read.revision)
+		if equal(want, read.entries) && (b == nil || read.wrappingID == c.wrap[0].id) {
+			return nil
+		}
+		if attempt == maxAttempts {
+			break
+		}
+		next, err := c.wrap.seal(want, c.revision+1)
+		if err != nil {
+			return err
+		}
+		_, failed = c.store.Save(ctx, next, version)
+	}
+	if failed == nil {
+		failed = errors.New("the store does not keep what it acknowledges")
+	}
+	return fmt.Errorf("keystore: saving: %w", failed)
+}
+
+// A Document is what a store holds, as [Read] returns it.
+type Document struct {
+	Revision      uint64            // grows with every write
+	WrappingKeyID string            // of the key that the document is sealed under
+	Keys          []sealed.KeyEntry // in the order of activation, the oldest first
+}
+
+// Read reads the keys of a store without changing anything. It is an error if the
+// store holds none.
+func Read(ctx context.Context, store Store, wrapping []sealed.Key) (Document, error) {
+	c, err := newClient(store, wrapping)
+	if err != nil {
+		return Document{}, err
+	}
+	b, _, err := store.Load(ctx)
+	if err != nil {
+		return Document{}, fmt.Errorf("keystore: loading: %w", err)
+	}
+	if b == nil {
+		return Document{}, errEmpty
+	}
+	d, err := c.wrap.open(b)
+	return Document{d.revision, d.wrappingID, ringEntries(d.entries, 0)}, err
+}
+
+var errEmpty = errors.New("keystore: the store holds no keys")
+
+// Rotate publishes a new key that will seal after lead, and returns its ID. In an
+// empty store it makes the first key, which seals at once. Every instance must
+// read the key within lead; a lead of 0 is for a single instance.
+func Rotate(ctx context.Context, store Store, wrapping []sealed.Key, lead time.Duration) (keyID string, err error) {
+	if lead < 0 {
+		return "", fmt.Errorf("keystore: negative lead %v", lead)
+	}
+	c, err := newClient(store, wrapping)
+	if err != nil {
+		return "", err
+	}
+	r := rotation{lead: lead}
+	err = c.exchange(ctx, func(d document) ([]entry, error) {
+		return r.apply(d.entries, time.Now().UnixMilli()), nil
+	})
+	return r.id(), err
+}
+
+// Revoke marks keys as compromised: once an instance has read that, nothing
+// sealed under them opens there. If the key that seals is among them, a fresh one
+// takes its place. An unknown ID is an error, and then nothing is changed.
+func Revoke(ctx context.Context, store Store, wrapping []sealed.Key, keyIDs ...string) error {
+	return edit(ctx, store, wrapping, func(entries []entry, now int64) ([]entry, error) {
+		marked, unknown := revoke(entries, now, keyIDs)
+		if len(unknown) > 0 {
+			return nil, unknownKeys(unknown)
+		}
+		return withPrimary(marked, now), nil
+	})
+}
+
+// Prune drops the keys whose successor has sealed for retain, and sessions that
+// are still sealed under them. A [Syncer] does so by itself.
+func Prune(ctx context.Context, store Store, wrapping []sealed.Key, retain time.Duration) error {
+	if retain <= 0 {
+		return fmt.Errorf("keystore: to retain keys for %v would end sessions", retain)
+	}
+	return edit(ctx, store, wrapping, func(entries []entry, now int64) ([]entry, error) {
+		return prune(entries, now, retain), nil
+	})
+}
+
+// edit changes the keys of a store that has some.
+func edit(ctx context.Context, store Store, wrapping []sealed.Key, change func([]entry, int64) ([]entry, error)) error {
+	c, err := newClient(store, wrapping)
+	if err != nil {
+		return err
+	}
+	return c.exchange(ctx, func(d document) ([]entry, error) {
+		if len(d.entries) == 0 {
+			return nil, errEmpty
+		}
+		return change(d.entries, time.Now().UnixMilli())
+	})
+}
+
+// A rotation adds one key, however often it has to be tried.
+type rotation struct {
+	lead  time.Duration
+	added []entry
+}
+
+func (r *rotation) apply(entries []entry, now int64) []entry {
+	if r.added == nil {
+		lead := r.lead
+		if len(entries) == 0 {
+			lead = 0
+		}
+		for _, e := range add(entries, now, now+lead.Milliseconds()) {
+			if find(entries, e.id()) < 0 {
+				r.added = []entry{e}
+			}
+		}
+	}
+	return merge(entries, r.added)
+}
+
+func (r *rotation) id() string {
+	if r.added == nil {
+		return ""
+	}
+	return r.added[0].id()
+}
+
+// unknownKeys is the error for IDs that no key has. It repeats only what looks
+// like an ID: somebody may have given the key itself.
+func unknownKeys(ids []string) error {
+	var errs []error
+	for _, id := range ids {
+		if len(id) != 8 {
+			errs = append(errs, errors.New("keystore: not a key ID"))
+			continue
+		}
+		errs = append(errs, fmt.Errorf("keystore: no key has the ID %q", id))
+	}
+	return errors.Join(errs...)
+}
+
+// ringEntries gives entries the form of a keyring, whose clock is behind by skew.
+func ringEntries(entries []entry, skew time.Duration) []sealed.KeyEntry {
+	keys := make([]sealed.KeyEntry, len(entries))
+	for i, e := range entries {
+		keys[i] = sealed.KeyEntry{
+			Key:       e.key,
+			Created:   time.UnixMilli(e.created).UTC(),
+			Activates: time.UnixMilli(e.activates).Add(-skew).UTC(),
+			Revoked:   e.revoked != 0,
+		}
+	}
+	return keys
+}

@@ -1,0 +1,10 @@
+//go:build !unix || solaris || aix
+
+package keystore
+
+import (
+	"errors"
+	"os"
+)
+
+func tryLock(*os.File) (bool, error) { return false, errors.ErrUnsupported }

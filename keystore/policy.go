@@ -1,0 +1,117 @@
+package keystore
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Policy says when keys change. The zero Policy has the defaults. All instances
+// should have the same.
+type Policy struct {
+	// RotateEvery is how long a key seals. Default 30 days. The successor is
+	// published as soon as a key seals, so this is also how long a store may be
+	// down before a rotation is late.
+	RotateEvery time.Duration
+
+	// Lead is the least time between publishing a key and sealing with it:
+	// every instance must have read it by then. It has to cover Refresh, the
+	// store's replication lag, the outage to survive, and twice the error of
+	// the clocks. Default 24 hours; at least three times Refresh.
+	Lead time.Duration
+
+	// Retain is how long a key opens tokens after its successor has started to
+	// seal: at least as long as the longest session lasts, and the Lead, since a
+	// successor that is revoked is replaced that much later. Default 401 days,
+	// which covers every session that [sealed.Config] allows.
+	Retain time.Duration
+
+	// Refresh is how often an instance reads the store, give or take a tenth.
+	// Default one minute. It is how long a revoked key may live on elsewhere
+	// while the store can be reached.
+	Refresh time.Duration
+
+	// MaxStale bounds that when it cannot: an instance that has not read the
+	// store for so long fails closed, with [sealed.ErrUnverified] for every
+	// session and the cookies left alone. Default 0: it goes on with the keys
+	// it has, since a store that is down is likelier than a stolen key. At
+	// least three times Refresh.
+	MaxStale time.Duration
+
+	// Observe is told what happens, one call at a time. It must not call the
+	// Syncer, and should return soon: the synchronisation waits for it.
+	Observe func(Event)
+}
+
+const (
+	defaultRotateEvery = 30 * 24 * time.Hour
+	defaultLead        = 24 * time.Hour
+	defaultRetain      = 401 * 24 * time.Hour
+	defaultRefresh     = time.Minute
+)
+
+// withDefaults fills in the defaults, and reports all that is wrong together.
+func (p Policy) withDefaults() (Policy, error) {
+	var errs []error
+	for _, field := range []struct {
+		name     string
+		value    *time.Duration
+		standard time.Duration
+	}{
+		{"RotateEvery", &p.RotateEvery, defaultRotateEvery},
+		{"Lead", &p.Lead, defaultLead},
+		{"Retain", &p.Retain, defaultRetain},
+		{"Refresh", &p.Refresh, defaultRefresh},
+	} {
+		if *field.value == 0 {
+			*field.value = field.standard
+		}
+		if *field.value < time.Millisecond {
+			errs = append(errs, fmt.Errorf("%s %v is less than a millisecond", field.name, *field.value))
+		}
+	}
+	if len(errs) == 0 {
+		errs = p.conflicts()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return p, fmt.Errorf("keystore: policy: %w", err)
+	}
+	return p, nil
+}
+
+func (p Policy) conflicts() (errs []error) {
+	if p.Lead < 3*p.Refresh {
+		errs = append(errs, fmt.Errorf("Lead %v is less than three times Refresh %v: instances would miss the new key", p.Lead, p.Refresh))
+	}
+	if p.RotateEvery < p.Lead {
+		errs = append(errs, fmt.Errorf("RotateEvery %v is less than Lead %v", p.RotateEvery, p.Lead))
+	}
+	if p.Retain/p.RotateEvery >= maxKeys/2 {
+		errs = append(errs, fmt.Errorf("Retain %v with RotateEvery %v takes more than %d keys", p.Retain, p.RotateEvery, maxKeys/2))
+	}
+	if p.MaxStale != 0 && p.MaxStale < 3*p.Refresh {
+		errs = append(errs, fmt.Errorf("MaxStale %v is less than three times Refresh %v: a late read would log everybody out", p.MaxStale, p.Refresh))
+	}
+	return errs
+}
+
+// EventKind says what happened.
+type EventKind string
+
+// What [Policy.Observe] is told. The last three call for somebody to look.
+const (
+	EventCreated    EventKind = "created"     // this instance published a new key
+	EventLearned    EventKind = "learned"     // a key was read for the first time
+	EventRevoked    EventKind = "revoked"     // a key is revoked from now on, here
+	EventRemoved    EventKind = "removed"     // a key was dropped: no session can need it
+	EventRolledBack EventKind = "rolled back" // the store holds an older document than before; it gets its keys back
+	EventFailed     EventKind = "failed"      // the store could not be read or written
+	EventLate       EventKind = "late"        // a key should have been replaced by now, and goes on
+)
+
+// An Event is one thing that an operator may want to know. It holds no secret.
+type Event struct {
+	Kind  EventKind
+	KeyID string // of the key, if it is about one
+	Err   error  // of EventFailed
+}

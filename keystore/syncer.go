@@ -1,0 +1,328 @@
+package keystore
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/sealed"
+)
+
+const (
+	// A request with an unknown key waits so long for a refresh, and asks for
+	// one only so often: key IDs are the client's choice.
+	unknownWait  = 250 * time.Millisecond
+	unknownEvery = time.Second
+)
+
+// A Syncer keeps a keyring equal to the document in a store. Make it with
+// [Open]. Its methods may be called concurrently.
+type Syncer struct {
+	client *client
+	policy Policy
+	ring   *sealed.Keyring
+	skew   time.Duration // of this instance's clock: not 0 in the simulation only
+
+	stop    context.CancelFunc
+	stopped chan struct{}
+	wake    chan struct{} // has a value when a request asks for a refresh
+
+	// turn is held through an exchange with the store, and guards the client,
+	// known and made. It is a channel so that waiting for it ends with the context.
+	turn  chan struct{}
+	known []entry         // as read from the store, with what was revoked here
+	made  map[string]bool // IDs of keys that this exchange has tried to publish
+
+	mu     sync.Mutex // never held while anything waits
+	status Status
+	forced time.Time     // when a request last asked
+	flight chan struct{} // closed when the refresh that was asked for is done
+}
+
+// Status describes a [Syncer].
+type Status struct {
+	Keys          []sealed.KeyInfo // the newest first; states as of now
+	Revision      uint64           // of the document
+	WrappingKeyID string           // of the key that the document is sealed under
+	Read          time.Time        // when the store was last read
+	Err           error            // why the last exchange with the store failed, or nil
+}
+
+// Open reads the keys of store, makes the first if there is none, and keeps a
+// keyring equal to them until Close. The document is sealed under the first of
+// the wrapping keys; all of them open it.
+//
+// A store that cannot be read is an error: without its keys an instance could
+// only reject everybody. So is a store that cannot be written while it holds no
+// key that seals.
+func Open(ctx context.Context, store Store, wrapping []sealed.Key, policy Policy) (*Syncer, error) {
+	return open(ctx, store, wrapping, policy, 0)
+}
+
+func open(ctx context.Context, store Store, wrapping []sealed.Key, policy Policy, skew time.Duration) (*Syncer, error) {
+	policy, err := policy.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	c, err := newClient(store, wrapping)
+	if err != nil {
+		return nil, err
+	}
+	s := &Syncer{
+		client: c, policy: policy, ring: &sealed.Keyring{}, skew: skew,
+		stopped: make(chan struct{}), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+	}
+	if err := s.Refresh(ctx); err != nil && len(s.ring.Keys()) == 0 {
+		return nil, err
+	}
+	running, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.ring.OnUnknownKey(s.unknownKey)
+	go s.run(running)
+	return s, nil
+}
+
+// Keyring returns the keyring. It is the Syncer's: do not change it.
+func (s *Syncer) Keyring() *sealed.Keyring { return s.ring }
+
+// Close ends the synchronisation, and returns when its goroutine has ended. The
+// keyring can be used on; it expires if there is a MaxStale.
+func (s *Syncer) Close() {
+	s.ring.OnUnknownKey(nil)
+	s.stop()
+	<-s.stopped
+}
+
+func (s *Syncer) run(ctx context.Context) {
+	defer close(s.stopped)
+	timer := time.NewTimer(s.interval())
+	defer timer.Stop()
+	for {
+		asked := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.wake:
+			asked = true
+		}
+		_ = s.Refresh(ctx) // Observe and Status tell of the error
+		if asked {
+			s.land()
+		}
+		timer.Reset(s.interval())
+	}
+}
+
+// interval spreads the refreshes of instances that started together.
+func (s *Syncer) interval() time.Duration {
+	return s.policy.Refresh*9/10 + jitter(s.policy.Refresh/5)
+}
+
+// unknownKey is what a request calls whose token names a key that the ring lacks.
+func (s *Syncer) unknownKey(ctx context.Context) {
+	done := s.ask()
+	if done == nil {
+		return
+	}
+	timer := time.NewTimer(unknownWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// ask asks for a refresh, and returns what is closed when that is done. Requests
+// that ask meanwhile share it. It returns nil if there was one a moment ago.
+func (s *Syncer) ask() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flight != nil {
+		return s.flight
+	}
+	if !s.forced.IsZero() && time.Since(s.forced) < unknownEvery {
+		return nil
+	}
+	s.forced, s.flight = time.Now(), make(chan struct{})
+	s.wake <- struct{}{} // there is room: the last flight has landed
+	return s.flight
+}
+
+func (s *Syncer) land() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.flight)
+	s.flight = nil
+}
+
+// now is the time by this instance's clock.
+func (s *Syncer) now() time.Time { return time.Now().Add(s.skew) }
+
+// Refresh reads the store now, and writes what it lacks. The error says why that
+// failed; the keyring then goes on with what was read last.
+func (s *Syncer) Refresh(ctx context.Context) error {
+	return s.exchange(ctx, func(entries []entry, _ int64) []entry { return entries })
+}
+
+// Rotate publishes a new key, which will seal after the policy's Lead, and
+// returns its ID.
+func (s *Syncer) Rotate(ctx context.Context) (keyID string, err error) {
+	r := rotation{lead: s.policy.Lead}
+	err = s.exchange(ctx, r.apply)
+	return r.id(), err
+}
+
+// Revoke marks keys as compromised: nothing sealed under them opens here from now
+// on, and on the other instances once they have read it. If the key that seals is
+// among them, a fresh one takes its place as soon as it is in the store. Every
+// session under the keys ends. An unknown ID is an error, and then nothing is
+// changed.
+//
+// If the store fails the error says so. The keys are revoked here all the same,
+// and the store is told when it can be reached. Until then an older key seals, or
+// the successor does so early; if no key is left, every session is
+// [sealed.ErrUnverified].
+func (s *Syncer) Revoke(ctx context.Context, keyIDs ...string) error {
+	if err := s.revokeHere(ctx, keyIDs); err != nil {
+		return err
+	}
+	return s.Refresh(ctx)
+}
+
+func (s *Syncer) revokeHere(ctx context.Context, keyIDs []string) error {
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	marked, unknown := revoke(s.known, s.now().UnixMilli(), keyIDs)
+	if len(unknown) > 0 {
+		return unknownKeys(unknown)
+	}
+	s.take(marked)
+	return nil
+}
+
+func (s *Syncer) acquire(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Syncer) release() { <-s.turn }
+
+// exchange makes the store and the ring equal, with a change to both.
+func (s *Syncer) exchange(ctx context.Context, change func([]entry, int64) []entry) error {
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	s.made = map[string]bool{}
+	asked := time.Now()
+	err := s.client.exchange(ctx, func(d document) ([]entry, error) {
+		if d.revision < s.client.revision {
+			s.observe(Event{Kind: EventRolledBack})
+		}
+		// What this instance has read earlier goes back into a store that
+		// lost it. What it is about to publish is not used before it was read.
+		now := s.now().UnixMilli()
+		read := prune(merge(d.entries, s.known), now, s.policy.Retain)
+		s.take(read)
+		s.confirm(d, asked)
+		asked = time.Now()
+		want := plan(change(read, now), now, s.policy)
+		for _, e := range want {
+			if find(read, e.id()) < 0 {
+				s.made[e.id()] = true
+			}
+		}
+		return want, nil
+	})
+	s.report(err)
+	return err
+}
+
+// take makes the ring hold entries, in one step.
+func (s *Syncer) take(entries []entry) {
+	known := s.known
+	if equal(entries, known) {
+		return
+	}
+	s.known = entries
+	keys := ringEntries(entries, s.skew)
+	for i, e := range entries {
+		if now := time.Now(); e.fresh() && keys[i].Activates.After(now) {
+			// It is for use at once, and comes from a clock that is ahead.
+			// Waiting would seal with a key that is about to be dropped.
+			keys[i].Activates = now
+		}
+	}
+	if err := s.ring.Replace(keys); err != nil {
+		// All are revoked, and the fresh one is not in the store yet.
+		s.ring.ExpireAt(time.Now())
+	} else if s.policy.MaxStale == 0 {
+		s.ring.ExpireAt(time.Time{})
+	}
+	for _, e := range entries {
+		i := find(known, e.id())
+		switch {
+		case i < 0 && s.made[e.id()]:
+			s.observe(Event{Kind: EventCreated, KeyID: e.id()})
+		case i < 0:
+			s.observe(Event{Kind: EventLearned, KeyID: e.id()})
+		}
+		if e.revoked != 0 && (i < 0 || known[i].revoked == 0) {
+			s.observe(Event{Kind: EventRevoked, KeyID: e.id()})
+		}
+	}
+	for _, e := range known {
+		if find(entries, e.id()) < 0 {
+			s.observe(Event{Kind: EventRemoved, KeyID: e.id()})
+		}
+	}
+}
+
+// confirm notes that a document was read, after the store was asked for it.
+func (s *Syncer) confirm(d document, asked time.Time) {
+	if s.policy.MaxStale > 0 && slices.ContainsFunc(s.known, func(e entry) bool { return e.revoked == 0 }) {
+		s.ring.ExpireAt(asked.Add(s.policy.MaxStale))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Revision, s.status.WrappingKeyID, s.status.Read = d.revision, d.wrappingID, asked.Round(0).UTC()
+}
+
+// report notes how an exchange has ended.
+func (s *Syncer) report(err error) {
+	s.mu.Lock()
+	s.status.Err = err
+	s.mu.Unlock()
+	if err == nil {
+		return
+	}
+	s.observe(Event{Kind: EventFailed, Err: err})
+	if e, ok := newest(s.known); ok && e.activates+s.policy.RotateEvery.Milliseconds() < s.now().UnixMilli() {
+		s.observe(Event{Kind: EventLate, KeyID: e.id()})
+	}
+}
+
+// Status describes the keys, and the last exchange with the store. It waits for
+// nothing.
+func (s *Syncer) Status() Status {
+	s.mu.Lock()
+	status := s.status
+	s.mu.Unlock()
+	status.Keys = s.ring.Keys()
+	return status
+}
+
+func (s *Syncer) observe(e Event) {
+	if s.policy.Observe != nil {
+		s.policy.Observe(e)
+	}
+}

@@ -1,0 +1,760 @@
+package keystore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/sealed"
+	"example.com/sealed/keystore"
+)
+
+// A gate is a store that can be shut, and slow.
+type gate struct {
+	keystore.Memory
+	shut  atomic.Bool
+	delay atomic.Int64
+	loads atomic.Int64
+}
+
+var errShut = errors.New("the store is down")
+
+func (g *gate) Load(ctx context.Context) ([]byte, string, error) {
+	g.loads.Add(1)
+	if err := g.pass(ctx); err != nil {
+		return nil, "", err
+	}
+	return g.Memory.Load(ctx)
+}
+
+func (g *gate) Save(ctx context.Context, document []byte, version string) (string, error) {
+	if err := g.pass(ctx); err != nil {
+		return "", err
+	}
+	return g.Memory.Save(ctx, document, version)
+}
+
+func (g *gate) pass(ctx context.Context) error {
+	select {
+	case <-time.After(time.Duration(g.delay.Load())):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if g.shut.Load() {
+		return errShut
+	}
+	return nil
+}
+
+// A recorder notes what a policy's Observe is told.
+type recorder struct {
+	mu     sync.Mutex
+	events []string
+}
+
+func (r *recorder) observe(e keystore.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, string(e.Kind)+" "+e.KeyID)
+}
+
+func (r *recorder) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
+func (r *recorder) count(kind keystore.EventKind) (n int) {
+	for _, e := range r.all() {
+		if strings.HasPrefix(e, string(kind)+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+// quick is a policy that lets a test see a whole life of a key.
+var quick = keystore.Policy{RotateEvery: time.Hour, Lead: 10 * time.Minute, Retain: 3 * time.Hour, Refresh: time.Minute}
+
+func newWrapping() []sealed.Key { return []sealed.Key{sealed.GenerateKey()} }
+
+func mustOpen(t *testing.T, store keystore.Store, wrapping []sealed.Key, policy keystore.Policy) *keystore.Syncer {
+	t.Helper()
+	s, err := keystore.Open(t.Context(), store, wrapping, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func manager(t *testing.T, s *keystore.Syncer) *sealed.Manager[string] {
+	t.Helper()
+	m, err := sealed.New(s.Keyring(), sealed.Config[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// ids returns the IDs of a syncer's keys in one state, the newest first.
+func ids(s *keystore.Syncer, state sealed.KeyState) []string {
+	var ids []string
+	for _, k := range s.Status().Keys {
+		if k.State == state {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
+}
+
+// primary returns the ID of the key that seals.
+func primary(t *testing.T, s *keystore.Syncer) string {
+	t.Helper()
+	keys := ids(s, sealed.KeyPrimary)
+	if len(keys) != 1 {
+		t.Fatalf("%d primary keys: %+v", len(keys), s.Status().Keys)
+	}
+	return keys[0]
+}
+
+// A key is published before it seals, seals for RotateEvery, opens for Retain
+// after that, and is gone.
+func TestLifeOfAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var events recorder
+		policy := quick
+		policy.Observe = events.observe
+		s := mustOpen(t, new(keystore.Memory), newWrapping(), policy)
+		first, successors := primary(t, s), ids(s, sealed.KeyPending)
+		if len(successors) != 1 {
+			t.Fatalf("%d successors, want one: %+v", len(successors), s.Status().Keys)
+		}
+		if diff := cmp.Diff([]string{"created " + first, "created " + successors[0]}, events.all()); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		activates := s.Status().Keys[0].Activates
+		if late := activates.Sub(start) - quick.RotateEvery; late < 0 || late > time.Second {
+			t.Errorf("the successor is due %v after the start, want %v and at most a second", activates.Sub(start), quick.RotateEvery)
+		}
+		time.Sleep(time.Until(activates) - time.Millisecond)
+		if got := primary(t, s); got != first {
+			t.Errorf("a millisecond before it is due %s seals, want still %s", got, first)
+		}
+		time.Sleep(time.Millisecond)
+		if got := primary(t, s); got != successors[0] {
+			t.Errorf("when it is due %s seals, want %s", got, successors[0])
+		}
+		time.Sleep(2 * quick.Refresh)
+		if n := len(ids(s, sealed.KeyPending)); n != 1 {
+			t.Errorf("%d successors after the rotation, want the next one", n)
+		}
+		time.Sleep(time.Until(activates.Add(quick.Retain)) - time.Second)
+		if !slices.Contains(ids(s, sealed.KeyRetiring), first) {
+			t.Error("the first key is gone before its sessions have ended")
+		}
+		time.Sleep(2 * quick.Refresh)
+		if slices.Contains(ids(s, sealed.KeyRetiring), first) || !slices.Contains(events.all(), "removed "+first) {
+			t.Error("the first key is still there")
+		}
+		time.Sleep(100 * time.Hour)
+		if n := len(s.Status().Keys); n < 5 || n > 6 {
+			t.Errorf("%d keys after a hundred hours: three to retain, one that seals, one or two more, want 5 or 6", n)
+		}
+	})
+}
+
+func TestTwoInstancesBecomeOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store keystore.Memory
+		wrapping := newWrapping()
+		a, b := mustOpen(t, &store, wrapping, quick), mustOpen(t, &store, wrapping, quick)
+		if diff := cmp.Diff(a.Status().Keys, b.Status().Keys); diff != "" {
+			t.Errorf("keys of two instances:\n%s", diff)
+		}
+		id, err := a.Rotate(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(ids(a, sealed.KeyPending), id) {
+			t.Error("the new key is not in the ring of who made it")
+		}
+		time.Sleep(2 * quick.Refresh)
+		if !slices.Contains(ids(b, sealed.KeyPending), id) {
+			t.Error("the new key has not reached the other instance")
+		}
+		time.Sleep(quick.Lead)
+		if primary(t, a) != id || primary(t, b) != id {
+			t.Errorf("after the lead %s and %s seal, want %s", primary(t, a), primary(t, b), id)
+		}
+	})
+}
+
+// The keys outlive the process; a second wrapping key, and a wrong one.
+func TestOpenAgain(t *testing.T) {
+	var store keystore.Memory
+	wrapping := newWrapping()
+	a := mustOpen(t, &store, wrapping, quick)
+	token, err := manager(t, a).Seal("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	b := mustOpen(t, &store, wrapping, quick)
+	if got, _, err := manager(t, b).Open(t.Context(), token); err != nil || got != "alice" {
+		t.Errorf("after a restart: %q, %v", got, err)
+	}
+	before, _, _ := store.Load(t.Context())
+	if _, err := keystore.Open(t.Context(), &store, newWrapping(), quick); err == nil || !strings.Contains(err.Error(), wrapping[0].ID()) {
+		t.Errorf("with a wrong wrapping key: %v, want an error that names the right one's ID", err)
+	}
+	if after, _, _ := store.Load(t.Context()); string(after) != string(before) {
+		t.Error("an instance that cannot read the document has written it")
+	}
+}
+
+// Changing the wrapping key: first every instance can open with the new one, then
+// each seals with it, then the old one goes.
+func TestChangeOfTheWrappingKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store keystore.Memory
+		before, after := sealed.GenerateKey(), sealed.GenerateKey()
+		underOf := func() string {
+			d, err := keystore.Read(t.Context(), &store, []sealed.Key{before, after})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d.WrappingKeyID
+		}
+		var instances [3]*keystore.Syncer
+		restart := func(i int, wrapping ...sealed.Key) {
+			if instances[i] != nil {
+				instances[i].Close()
+			}
+			var err error
+			if instances[i], err = keystore.Open(t.Context(), &store, wrapping, quick); err != nil {
+				t.Fatalf("instance %d: %v", i, err)
+			}
+			time.Sleep(3 * quick.Refresh)
+			for i, s := range instances {
+				if s != nil && s.Status().Err != nil {
+					t.Fatalf("instance %d, under %s: %v", i, underOf(), s.Status().Err)
+				}
+			}
+		}
+		for i := range instances {
+			restart(i, before)
+		}
+		id := primary(t, instances[0])
+		for i := range instances {
+			restart(i, before, after)
+		}
+		if got := underOf(); got != before.ID() {
+			t.Errorf("after the first step the document is under %s, want still %s", got, before.ID())
+		}
+		for i := range instances {
+			restart(i, after, before)
+		}
+		if got := underOf(); got != after.ID() {
+			t.Errorf("after the second step the document is under %s, want %s", got, after.ID())
+		}
+		for i, s := range instances {
+			if got := s.Status().WrappingKeyID; got != after.ID() {
+				t.Errorf("instance %d reports %s, want %s", i, got, after.ID())
+			}
+		}
+		for i := range instances {
+			restart(i, after)
+		}
+		for i, s := range instances {
+			if got := primary(t, s); got != id {
+				t.Errorf("instance %d seals with %s, want %s as ever", i, got, id)
+			}
+			s.Close()
+		}
+	})
+}
+
+func TestRevoke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store keystore.Memory
+		wrapping := newWrapping()
+		a, b := mustOpen(t, &store, wrapping, quick), mustOpen(t, &store, wrapping, quick)
+		time.Sleep(90 * time.Minute) // so that there is a retiring key
+		stolen, old := primary(t, a), ids(a, sealed.KeyRetiring)[0]
+		token, err := manager(t, a).Seal("alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Revoke(t.Context(), stolen); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := manager(t, a).Open(t.Context(), token); !errors.Is(err, sealed.ErrInvalid) {
+			t.Errorf("a token under a revoked key: %v, want ErrInvalid", err)
+		}
+		fresh := primary(t, a)
+		if fresh == stolen || fresh == old {
+			t.Errorf("%s seals after the revocation of %s, want a fresh key", fresh, stolen)
+		}
+		token, err = manager(t, a).Seal("alice again")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The other one has not read the store yet. It asks.
+		if got, _, err := manager(t, b).Open(t.Context(), token); err != nil || got != "alice again" {
+			t.Errorf("a token under the fresh key, elsewhere: %q, %v", got, err)
+		}
+		if !slices.Contains(ids(b, sealed.KeyRevoked), stolen) {
+			t.Error("the other instance does not know of the revocation")
+		}
+
+		err = a.Revoke(t.Context(), fresh, "ffffffff", "sealed-key-1-something")
+		if err == nil || !strings.Contains(err.Error(), "ffffffff") || strings.Contains(err.Error(), "something") {
+			t.Errorf("unknown IDs: %v, want an error with the ID, not with what may be a key", err)
+		}
+		if primary(t, a) != fresh {
+			t.Error("a call that failed has revoked a key")
+		}
+		// All at once, the successor too.
+		var all []string
+		for _, k := range a.Status().Keys {
+			all = append(all, k.ID)
+		}
+		if err := a.Revoke(t.Context(), all...); err != nil {
+			t.Fatal(err)
+		}
+		if got := primary(t, a); slices.Contains(all, got) {
+			t.Errorf("%s seals, which was revoked", got)
+		}
+	})
+}
+
+// A revocation holds here at once, whatever the store does, and reaches it later.
+func TestRevokeWhileTheStoreIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store gate
+		wrapping := newWrapping()
+		a := mustOpen(t, &store, wrapping, quick)
+		m := manager(t, a)
+		stolen := primary(t, a)
+		token, err := m.Seal("alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.shut.Store(true)
+		if err := a.Revoke(t.Context(), stolen); !errors.Is(err, errShut) {
+			t.Errorf("Revoke: %v, want the store's error", err)
+		}
+		if _, _, err := m.Open(t.Context(), token); !errors.Is(err, sealed.ErrInvalid) {
+			t.Errorf("a token under a revoked key: %v, want ErrInvalid", err)
+		}
+		if token, err = m.Seal("bob"); err != nil {
+			t.Errorf("with the successor left to seal: %v", err)
+		}
+		// And with no key left: nothing can be told, nothing is accepted.
+		if err := a.Revoke(t.Context(), ids(a, sealed.KeyPrimary)...); !errors.Is(err, errShut) {
+			t.Errorf("Revoke: %v, want the store's error", err)
+		}
+		if _, err := m.Seal("bob"); !errors.Is(err, sealed.ErrUnverified) {
+			t.Errorf("Seal without a key: %v, want ErrUnverified", err)
+		}
+		if _, _, err := m.Open(t.Context(), token); !errors.Is(err, sealed.ErrUnverified) {
+			t.Errorf("Open without a key: %v, want ErrUnverified", err)
+		}
+		store.shut.Store(false)
+		time.Sleep(2 * quick.Refresh)
+		if token, err = m.Seal("bob"); err != nil {
+			t.Errorf("after the store has come back: %v", err)
+		}
+		d, err := keystore.Read(t.Context(), &store, wrapping)
+		if err != nil {
+			t.Fatal(err)
+		}
+		revoked := 0
+		for _, k := range d.Keys {
+			if k.Revoked {
+				revoked++
+			}
+		}
+		if revoked != 2 {
+			t.Errorf("the store knows of %d revoked keys, want 2", revoked)
+		}
+	})
+}
+
+// A store that is down changes nothing until a key is due; then that goes on, and
+// somebody is told. With MaxStale it is another matter.
+func TestStoreDown(t *testing.T) {
+	for _, maxStale := range []time.Duration{0, 20 * time.Minute} {
+		t.Run(fmt.Sprint("MaxStale ", maxStale), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var store gate
+				var events recorder
+				policy := quick
+				policy.MaxStale = maxStale
+				policy.Observe = events.observe
+				s := mustOpen(t, &store, newWrapping(), policy)
+				m := manager(t, s)
+				token, err := m.Seal("alice")
+				if err != nil {
+					t.Fatal(err)
+				}
+				store.shut.Store(true)
+				open := func() error {
+					_, _, err := m.Open(t.Context(), token)
+					return err
+				}
+				time.Sleep(18 * time.Minute)
+				if err := open(); err != nil {
+					t.Errorf("after 18 minutes: %v", err)
+				}
+				if n := events.count(keystore.EventFailed); n < 15 || s.Status().Err == nil {
+					t.Errorf("%d failures were reported, status %v", n, s.Status().Err)
+				}
+				time.Sleep(2 * time.Minute)
+				if err := open(); maxStale > 0 && !errors.Is(err, sealed.ErrUnverified) || maxStale == 0 && err != nil {
+					t.Errorf("after 20 minutes: %v", err)
+				}
+				time.Sleep(45 * time.Minute)
+				if maxStale == 0 {
+					if ids(s, sealed.KeyPending) != nil {
+						t.Error("the successor does not seal, although the store is down")
+					}
+					if events.count(keystore.EventLate) != 0 {
+						t.Error("told that a key is late, which is not")
+					}
+				}
+				time.Sleep(time.Hour)
+				if events.count(keystore.EventLate) == 0 {
+					t.Error("not told that a key is late")
+				}
+				store.shut.Store(false)
+				time.Sleep(2 * quick.Refresh)
+				if err := open(); err != nil {
+					t.Errorf("after the store has come back: %v", err)
+				}
+				if s.Status().Err != nil || len(ids(s, sealed.KeyPending)) != 1 {
+					t.Errorf("after the store has come back: %+v", s.Status())
+				}
+			})
+		})
+	}
+}
+
+// An instance does not start without keys.
+func TestOpenFails(t *testing.T) {
+	var store gate
+	store.shut.Store(true)
+	if _, err := keystore.Open(t.Context(), &store, newWrapping(), quick); !errors.Is(err, errShut) {
+		t.Errorf("with the store down: %v", err)
+	}
+	store.shut.Store(false)
+	for name, wrapping := range map[string][]sealed.Key{"none": nil, "the zero key": {{}}, "one twice": {store0, store0}} {
+		if _, err := keystore.Open(t.Context(), &store, wrapping, quick); err == nil || !strings.HasPrefix(err.Error(), "keystore: ") {
+			t.Errorf("with %s for wrapping: %v", name, err)
+		}
+	}
+}
+
+var store0 = sealed.GenerateKey()
+
+// A request with an unknown key waits for a refresh, that for a quarter of a second
+// only, together with all others, and once a second.
+func TestUnknownKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store gate
+		wrapping := newWrapping()
+		a, b := mustOpen(t, &store, wrapping, quick), mustOpen(t, &store, wrapping, quick)
+		m := manager(t, b)
+		if _, err := keystore.Rotate(t.Context(), &store, wrapping, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		token, err := manager(t, a).Seal("alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.delay.Store(int64(100 * time.Millisecond))
+		loads := store.loads.Load()
+		start := time.Now()
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if got, _, err := m.Open(t.Context(), token); err != nil || got != "alice" {
+					t.Errorf("%q, %v", got, err)
+				}
+			})
+		}
+		all.Wait()
+		if n := store.loads.Load() - loads; n != 1 {
+			t.Errorf("50 requests have read the store %d times, want once", n)
+		}
+		if took := time.Since(start); took != 100*time.Millisecond {
+			t.Errorf("they took %v, want as long as the store", took)
+		}
+
+		// Somebody makes up key IDs: they cost one read a second, and no waiting.
+		other, err := sealed.New(mustRing(t), sealed.Config[string]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged, err := other.Seal("mallory")
+		if err != nil {
+			t.Fatal(err)
+		}
+		loads = store.loads.Load()
+		for start = time.Now(); time.Since(start) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
+			if _, _, err := m.Open(t.Context(), forged); !errors.Is(err, sealed.ErrInvalid) {
+				t.Fatal(err)
+			}
+		}
+		if n := store.loads.Load() - loads; n < 9 || n > 11 {
+			t.Errorf("the store was read %d times in ten seconds of made-up IDs, want about 10", n)
+		}
+
+		// A store that hangs holds a request for a quarter of a second, and one
+		// whose client has gone not even that.
+		store.delay.Store(int64(time.Minute))
+		time.Sleep(2 * time.Second)
+		start = time.Now()
+		m.Open(t.Context(), forged)
+		if took := time.Since(start); took != 250*time.Millisecond {
+			t.Errorf("with a store that hangs the request took %v, want 250 ms", took)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		start = time.Now()
+		m.Open(gone, forged)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("with its client gone the request took %v", took)
+		}
+	})
+}
+
+func mustRing(t *testing.T) *sealed.Keyring {
+	t.Helper()
+	ring, err := sealed.NewKeyring(sealed.GenerateKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// While the store hangs, requests and Status wait for nothing.
+func TestRequestsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store gate
+		s := mustOpen(t, &store, newWrapping(), quick)
+		m, err := sealed.New(s.Keyring(), sealed.Config[string]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		handler := m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if err := m.Update(r.Context(), func(v *string) { *v += "x" }); err != nil {
+				t.Error(err)
+			}
+		}))
+		store.delay.Store(int64(time.Hour))
+		refreshed := make(chan struct{})
+		go func() {
+			defer close(refreshed)
+			if err := s.Refresh(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Refresh of a store that hangs: %v", err)
+			}
+		}()
+		synctest.Wait()
+		start := time.Now()
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "https://shop.example/", nil))
+		s.Status()
+		s.Keyring().Keys()
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Refresh(impatient); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a Refresh behind another: %v", err)
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("waited %v, want only for the second Refresh", took)
+		}
+		<-refreshed
+		if took := time.Since(start); took > 11*time.Second {
+			t.Errorf("an exchange with a store that hangs took %v, want 10 s", took)
+		}
+	})
+}
+
+// Close ends an exchange that is under way, and leaves no goroutine, which
+// synctest would report.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store gate
+		s := mustOpen(t, &store, newWrapping(), quick)
+		store.delay.Store(int64(time.Hour))
+		time.Sleep(2 * quick.Refresh)
+		start := time.Now()
+		s.Close()
+		s.Close()
+		if took := time.Since(start); took != 0 {
+			t.Errorf("Close took %v", took)
+		}
+		if _, err := manager(t, s).Seal("alice"); err != nil {
+			t.Errorf("the keyring of a closed Syncer: %v", err)
+		}
+	})
+}
+
+// A document that goes back in time is healed, and reported.
+func TestRolledBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(keystore.Memory)
+		wrapping := newWrapping()
+		var events recorder
+		policy := quick
+		policy.Observe = events.observe
+		s := mustOpen(t, store, wrapping, policy)
+		old, _, _ := store.Load(t.Context())
+		id, err := s.Rotate(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Revoke(t.Context(), primary(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		want := s.Status().Keys
+		_, version, _ := store.Load(t.Context())
+		if _, err := store.Save(t.Context(), old, version); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * quick.Refresh)
+		if n := events.count(keystore.EventRolledBack); n != 1 {
+			t.Errorf("told %d times of an old document, want once", n)
+		}
+		d, err := keystore.Read(t.Context(), store, wrapping)
+		if err != nil || len(d.Keys) != len(want) || d.Revision != s.Status().Revision {
+			t.Errorf("the store has %d keys at revision %d, %v, want %d", len(d.Keys), d.Revision, err, len(want))
+		}
+		if diff := cmp.Diff(want, s.Status().Keys); diff != "" || !slices.Contains(ids(s, sealed.KeyPending), id) {
+			t.Errorf("keys (-before +after):\n%s", diff)
+		}
+	})
+}
+
+func TestPolicy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		policy keystore.Policy
+		want   []string
+	}{
+		"defaults":           {keystore.Policy{}, nil},
+		"short":              {keystore.Policy{RotateEvery: time.Second, Lead: 600 * time.Millisecond, Retain: 20 * time.Second, Refresh: 200 * time.Millisecond}, nil},
+		"negative":           {keystore.Policy{RotateEvery: -1, Lead: -1, Retain: -1, Refresh: -1}, []string{"RotateEvery", "Lead", "Retain", "Refresh"}},
+		"lead too short":     {keystore.Policy{Lead: 2 * time.Minute}, []string{"Lead", "miss"}},
+		"rotates in between": {keystore.Policy{RotateEvery: time.Hour, Retain: time.Hour}, []string{"RotateEvery", "Lead"}},
+		"too many keys":      {keystore.Policy{RotateEvery: time.Hour, Lead: time.Hour}, []string{"Retain", "keys"}},
+		"stale at once":      {keystore.Policy{MaxStale: time.Minute}, []string{"MaxStale"}},
+		"all of it":          {keystore.Policy{Lead: time.Second, Refresh: time.Minute, RotateEvery: time.Millisecond, MaxStale: -1}, []string{"Lead", "RotateEvery", "MaxStale", "Retain"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := keystore.Open(t.Context(), new(keystore.Memory), newWrapping(), tc.policy)
+			if err == nil {
+				s.Close()
+			}
+			if (err == nil) != (tc.want == nil) {
+				t.Fatalf("error %v, want one with %q", err, tc.want)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %v, want one with %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// Tools change a store without a Syncer, and without a schedule.
+func TestTools(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store keystore.Memory
+		wrapping := newWrapping()
+		if _, err := keystore.Read(t.Context(), &store, wrapping); err == nil {
+			t.Error("Read of an empty store: no error")
+		}
+		if err := keystore.Revoke(t.Context(), &store, wrapping, "00000000"); err == nil {
+			t.Error("Revoke in an empty store: no error")
+		}
+		if err := keystore.Prune(t.Context(), &store, wrapping, time.Hour); err == nil {
+			t.Error("Prune of an empty store: no error")
+		}
+		first, err := keystore.Rotate(t.Context(), &store, wrapping, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		second, err := keystore.Rotate(t.Context(), &store, wrapping, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		describe := func() (got []string) {
+			t.Helper()
+			d, err := keystore.Read(t.Context(), &store, wrapping)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range d.Keys {
+				got = append(got, fmt.Sprintf("%s %v %v", k.Key.ID(), k.Activates.Sub(k.Created), k.Revoked))
+			}
+			return got
+		}
+		if diff := cmp.Diff([]string{first + " 0s false", second + " 1h0m0s false"}, describe()); diff != "" {
+			t.Errorf("after two rotations (-want +got):\n%s", diff)
+		}
+		if err := keystore.Revoke(t.Context(), &store, wrapping, second, "11111111"); err == nil || !strings.Contains(err.Error(), "11111111") {
+			t.Errorf("Revoke of an unknown key: %v", err)
+		}
+		if err := keystore.Revoke(t.Context(), &store, wrapping, first); err != nil {
+			t.Fatal(err)
+		}
+		got := describe()
+		if len(got) != 3 || got[0] != first+" 0s true" || got[2] != second+" 1h0m0s false" || !strings.HasSuffix(got[1], " 0s false") {
+			t.Errorf("after the revocation of the key that seals: %q, want a fresh one", got)
+		}
+		time.Sleep(4 * time.Hour)
+		if err := keystore.Prune(t.Context(), &store, wrapping, 2*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if got := describe(); len(got) != 1 || !strings.HasPrefix(got[0], second) {
+			t.Errorf("after Prune: %q, want the last key", got)
+		}
+		if err := keystore.Prune(t.Context(), &store, wrapping, 0); err == nil {
+			t.Error("Prune without a time: no error")
+		}
+		if _, err := keystore.Rotate(t.Context(), &store, wrapping, -1); err == nil {
+			t.Error("Rotate with a negative lead: no error")
+		}
+	})
+}
+
+func TestParseWrapping(t *testing.T) {
+	a, b := sealed.GenerateKey(), sealed.GenerateKey()
+	got, err := keystore.ParseWrapping(" " + a.Text() + ",\n" + b.Text() + "\n")
+	if err != nil || len(got) != 2 || got[0].ID() != a.ID() || got[1].ID() != b.ID() {
+		t.Errorf("two keys: %v, %v", got, err)
+	}
+	for _, text := range []string{"", " ,\n", "secret", a.Text() + " sealed-key-1-secret"} {
+		if _, err := keystore.ParseWrapping(text); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%d bytes: %v, want an error that does not repeat them", len(text), err)
+		}
+	}
+}
