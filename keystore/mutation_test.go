@@ -37,7 +37,6 @@ var mutations = []struct {
 	{"a revoked key that goes on in the ring", [][3]string{{"exchange.go", "e.revoked != 0,", "false,"}}},
 	{"a key dropped before its sessions have ended", [][3]string{{"schedule.go", "later.activates+retain.Milliseconds() <= now", "later.activates <= now"}}},
 	{"keys that are never dropped", [][3]string{{"schedule.go", "later.activates+retain.Milliseconds() <= now", "false"}}},
-	{"a fresh key that waits for a slow clock", [][3]string{{"syncer.go", "e.fresh() && keys", "e.fresh() && false && keys"}}},
 	{"no question about an unknown key", [][3]string{{"syncer.go", "s.ring.OnUnknownKey(s.unknownKey)", "_ = s.unknownKey"}}},
 	{"a ring that never expires", [][3]string{{"syncer.go", "s.ring.ExpireAt(asked.Add(s.policy.MaxStale))", "_ = asked"}}},
 	{"a ring that is not told of news", [][3]string{{"syncer.go", "s.confirm(d, asked)", "if s.Status().Read.IsZero() { s.confirm(d, asked) }"}}},

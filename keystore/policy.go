@@ -81,16 +81,16 @@ func (p Policy) withDefaults() (Policy, error) {
 
 func (p Policy) conflicts() (errs []error) {
 	if p.Lead < 3*p.Refresh {
-		errs = append(errs, fmt.Errorf("Lead %v is less than three times Refresh %v: instances would miss the new key", p.Lead, p.Refresh))
+		errs = append(errs, fmt.Errorf("the Lead %v is less than three times Refresh %v: instances would miss the new key", p.Lead, p.Refresh))
 	}
 	if p.RotateEvery < p.Lead {
-		errs = append(errs, fmt.Errorf("RotateEvery %v is less than Lead %v", p.RotateEvery, p.Lead))
+		errs = append(errs, fmt.Errorf("the RotateEvery %v is less than Lead %v", p.RotateEvery, p.Lead))
 	}
 	if p.Retain/p.RotateEvery >= maxKeys/2 {
-		errs = append(errs, fmt.Errorf("Retain %v with RotateEvery %v takes more than %d keys", p.Retain, p.RotateEvery, maxKeys/2))
+		errs = append(errs, fmt.Errorf("the Retain %v with RotateEvery %v takes more than %d keys", p.Retain, p.RotateEvery, maxKeys/2))
 	}
 	if p.MaxStale != 0 && p.MaxStale < 3*p.Refresh {
-		errs = append(errs, fmt.Errorf("MaxStale %v is less than three times Refresh %v: a late read would log everybody out", p.MaxStale, p.Refresh))
+		errs = append(errs, fmt.Errorf("the MaxStale %v is less than three times Refresh %v: a late read would log everybody out", p.MaxStale, p.Refresh))
 	}
 	return errs
 }

@@ -341,6 +341,34 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
+// The fresh key seals at once also where the clock is behind that of who made it.
+// Else a key would seal there that is older than the one revoked.
+func TestFreshKeyAndASlowClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store keystore.Memory
+		wrapping := newWrapping()
+		a := mustOpen(t, &store, wrapping, quick)
+		slow, err := keystore.OpenSkewed(t.Context(), &store, wrapping, quick, -4*time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(slow.Close)
+		time.Sleep(90 * time.Minute) // so that there is an older key
+		if err := a.Revoke(t.Context(), primary(t, a)); err != nil {
+			t.Fatal(err)
+		}
+		fresh := primary(t, a)
+		time.Sleep(2 * quick.Refresh)
+		if got := primary(t, slow); got != fresh {
+			t.Errorf("with a slow clock %s seals, want the fresh %s", got, fresh)
+		}
+		time.Sleep(2 * time.Hour)
+		if primary(t, slow) != primary(t, a) {
+			t.Error("the instances disagree for good")
+		}
+	})
+}
+
 // A revocation holds here at once, whatever the store does, and reaches it later.
 func TestRevokeWhileTheStoreIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -375,7 +403,7 @@ func TestRevokeWhileTheStoreIsDown(t *testing.T) {
 		}
 		store.shut.Store(false)
 		time.Sleep(2 * quick.Refresh)
-		if token, err = m.Seal("bob"); err != nil {
+		if _, err := m.Seal("bob"); err != nil {
 			t.Errorf("after the store has come back: %v", err)
 		}
 		d, err := keystore.Read(t.Context(), &store, wrapping)

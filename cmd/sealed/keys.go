@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"example.com/sealed"
+	"example.com/sealed/keystore"
+)
+
+const keysHelp = `Usage: sealed keys list|rotate|revoke|prune FILE
+
+Looks after a key file of the package keystore. Programs that use the file see a
+change with their next refresh, within a minute by default; they also rotate and
+prune by themselves. The document in the file is sealed under a wrapping key, from
+SESSION_WRAPPING_KEY or from the file of -wrapping: several keys separated by white
+space or commas, of which the first seals.
+
+  list FILE             each key's ID, state and times, and no secret
+  rotate FILE           add a key, which seals after -lead; make the file if there is none
+  revoke FILE ID...     mark keys as compromised: nothing sealed under them opens again
+  revoke -all FILE      all of them, for when the file and its wrapping key are known
+  prune FILE            drop keys whose successor has sealed for -retain
+
+`
+
+// keyCommand is what the flags of "sealed keys" say.
+type keyCommand struct {
+	p            *program
+	name         string
+	store        *keystore.File
+	wrapping     []sealed.Key
+	ids          []string
+	all          bool
+	lead, retain time.Duration
+}
+
+func (p *program) keys(ctx context.Context, args []string) error {
+	c := keyCommand{p: p, lead: 24 * time.Hour, retain: 401 * 24 * time.Hour}
+	f := flag.NewFlagSet("keys", flag.ContinueOnError)
+	wrappingFile := f.String("wrapping", "", "`file` with the wrapping key, in place of SESSION_WRAPPING_KEY")
+	f.BoolVar(&c.all, "all", false, "revoke: all keys")
+	f.Var((*duration)(&c.lead), "lead", "rotate: `time` until the key seals; every program must have read it by then")
+	f.Var((*duration)(&c.retain), "retain", "prune: `time` that the longest session lasts")
+	rest, err := p.parse(f, keysHelp, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) == 0 {
+		return p.misused("sealed keys needs a command: list, rotate, revoke or prune")
+	}
+	if !slices.Contains([]string{"list", "rotate", "revoke", "prune"}, rest[0]) {
+		return p.misused("no command \"keys %s\"; there are list, rotate, revoke and prune", rest[0])
+	}
+	if len(rest) < 2 {
+		return p.misused("sealed keys %s needs a key file", rest[0])
+	}
+	c.name, c.store, c.ids = rest[0], keystore.NewFile(rest[1]), rest[2:]
+	if (c.name == "revoke") != (len(c.ids) > 0 || c.all) {
+		return p.misused("key IDs, or -all, go with revoke, and only with that")
+	}
+	if c.wrapping, err = p.wrapping(ctx, *wrappingFile); err != nil {
+		return err
+	}
+	switch c.name {
+	case "rotate":
+		return c.rotate(ctx)
+	case "revoke":
+		return c.revoke(ctx)
+	case "prune":
+		return c.prune(ctx)
+	}
+	return c.list(ctx)
+}
+
+// wrapping reads the wrapping keys from a file, or from the environment.
+func (p *program) wrapping(ctx context.Context, file string) ([]sealed.Key, error) {
+	if file == "" {
+		text := p.getenv("SESSION_WRAPPING_KEY")
+		if text == "" {
+			return nil, errors.New("the key file is sealed: set SESSION_WRAPPING_KEY, or name a file with -wrapping")
+		}
+		return keystore.ParseWrapping(text)
+	}
+	text, err := readPrivate(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	return keystore.ParseWrapping(string(text))
+}
+
+// readPrivate reads a file that holds secrets, and refuses one that others can
+// read.
+func readPrivate(ctx context.Context, file string) ([]byte, error) {
+	text, _, err := keystore.NewFile(file).Load(ctx)
+	if err == nil && text == nil {
+		err = fmt.Errorf("there is no file %s", file)
+	}
+	return text, err
+}
+
+func (c *keyCommand) read(ctx context.Context) (keystore.Document, error) {
+	return readDocument(ctx, c.store.Path(), c.wrapping)
+}
+
+// readDocument reads a key file, and says so if there is none.
+func readDocument(ctx context.Context, file string, wrapping []sealed.Key) (keystore.Document, error) {
+	if _, err := readPrivate(ctx, file); err != nil {
+		return keystore.Document{}, err
+	}
+	return keystore.Read(ctx, keystore.NewFile(file), wrapping)
+}
+
+func (c *keyCommand) list(ctx context.Context) error {
+	d, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	states := statesOf(d.Keys)
+	now := time.Now()
+	table := tabwriter.NewWriter(c.p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "KEY\tSTATE\tCREATED\tSEALS FROM")
+	for _, k := range slices.Backward(d.Keys) {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.Key.ID(), states[k.Key.ID()], when(k.Created, now), when(k.Activates, now))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.p.stdout, "Revision %d, sealed under the wrapping key %s.\n", d.Revision, d.WrappingKeyID)
+	return err
+}
+
+// statesOf returns the states of keys by ID.
+func statesOf(keys []sealed.KeyEntry) map[string]sealed.KeyState {
+	states := map[string]sealed.KeyState{}
+	var ring sealed.Keyring
+	if err := ring.Replace(keys); err != nil { // all are revoked
+		for _, k := range keys {
+			states[k.Key.ID()] = sealed.KeyRevoked
+		}
+	}
+	for _, k := range ring.Keys() {
+		states[k.ID] = k.State
+	}
+	return states
+}
+
+func (c *keyCommand) rotate(ctx context.Context) error {
+	id, err := keystore.Rotate(ctx, c.store, c.wrapping, c.lead)
+	if err != nil {
+		return err
+	}
+	d, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range d.Keys {
+		if k.Key.ID() == id {
+			_, err = fmt.Fprintf(c.p.stdout, "Added %s, which seals from %s.\n", id, when(k.Activates, time.Now()))
+		}
+	}
+	return err
+}
+
+func (c *keyCommand) revoke(ctx context.Context) error {
+	before, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	if c.all {
+		for _, k := range before.Keys {
+			if !k.Revoked && !slices.Contains(c.ids, k.Key.ID()) {
+				c.ids = append(c.ids, k.Key.ID())
+			}
+		}
+	}
+	if err := keystore.Revoke(ctx, c.store, c.wrapping, c.ids...); err != nil {
+		return err
+	}
+	after, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.p.stdout, "Revoked %s. Sessions sealed under %s end as programs refresh.\n", strings.Join(c.ids, ", "), plural(len(c.ids), "it", "them"))
+	for _, k := range after.Keys {
+		if !slices.ContainsFunc(before.Keys, func(x sealed.KeyEntry) bool { return x.Key.ID() == k.Key.ID() }) {
+			fmt.Fprintf(c.p.stdout, "Added %s, which seals at once in the place of what was revoked.\n", k.Key.ID())
+		}
+	}
+	return nil
+}
+
+func (c *keyCommand) prune(ctx context.Context) error {
+	before, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	if err := keystore.Prune(ctx, c.store, c.wrapping, c.retain); err != nil {
+		return err
+	}
+	after, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	var dropped []string
+	for _, k := range before.Keys {
+		if !slices.ContainsFunc(after.Keys, func(x sealed.KeyEntry) bool { return x.Key.ID() == k.Key.ID() }) {
+			dropped = append(dropped, k.Key.ID())
+		}
+	}
+	if len(dropped) == 0 {
+		_, err = fmt.Fprintln(c.p.stdout, "Nothing to drop.")
+		return err
+	}
+	_, err = fmt.Fprintf(c.p.stdout, "Dropped %s.\n", strings.Join(dropped, ", "))
+	return err
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// when writes a time for people: local, and how long ago or from now.
+func when(t, now time.Time) string {
+	text := t.Local().Format("2006-01-02 15:04:05 MST")
+	switch d := t.Sub(now).Round(time.Second); {
+	case d >= time.Second:
+		return text + " (in " + rough(d) + ")"
+	case d <= -time.Second:
+		return text + " (" + rough(-d) + " ago)"
+	}
+	return text + " (now)"
+}
+
+// rough writes a duration in its largest unit, rounded down.
+func rough(d time.Duration) string {
+	for _, unit := range []struct {
+		name string
+		size time.Duration
+	}{{"day", 24 * time.Hour}, {"h", time.Hour}, {"min", time.Minute}, {"s", time.Second}} {
+		n := int(d / unit.size)
+		switch {
+		case n == 0:
+			continue
+		case unit.name == "day" && n > 1:
+			return fmt.Sprint(n, " days")
+		}
+		return fmt.Sprint(n, " ", unit.name)
+	}
+	return "0 s"
+}
+
+// duration is a flag that takes days as well: "30d", "90m".
+type duration time.Duration
+
+func (d *duration) String() string {
+	t := time.Duration(*d)
+	if t != 0 && t%(24*time.Hour) == 0 {
+		return strconv.Itoa(int(t/(24*time.Hour))) + "d"
+	}
+	return t.String()
+}
+
+func (d *duration) Set(text string) error {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return errors.New("not a number of days")
+		}
+		*d = duration(time.Duration(n) * 24 * time.Hour)
+		return nil
+	}
+	t, err := time.ParseDuration(text)
+	if err != nil {
+		return errors.New(`not a time like "90m", "24h" or "30d"`)
+	}
+	*d = duration(t)
+	return nil
+}
