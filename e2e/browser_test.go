@@ -179,6 +179,13 @@ func TestShopInChromium(t *testing.T) {
 	p.click(`.head .button`)
 	p.want(".flash", "Nobody was logged out")
 	p.want(".bar", "alice")
+	p.want("table", "pending")
+	p.want("dl", "Next rotation")
+	p.run(chromedp.Reload()) // the flash message is gone
+	p.want("dl", "all is well")
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.text("table"), "retiring") && time.Now().Before(end); {
+		p.run(chromedp.Sleep(300*time.Millisecond), chromedp.Reload())
+	}
 	p.want("table", "retiring")
 	p.shots("keys")
 	p.run(chromedp.Navigate(base+"/session"), chromedp.Reload())

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/sealed"
 )
 
 // buildShop compiles the shop once for a test.
@@ -171,6 +173,20 @@ func (v *visitor) session() (a anatomy) {
 	return a
 }
 
+type key struct {
+	ID, State                   string
+	Created, Activates, Dropped time.Time
+}
+
+func (v *visitor) keys() (list []key) {
+	v.t.Helper()
+	_, body := v.do("GET", "/keys", nil, "Accept", "application/json")
+	if err := json.Unmarshal([]byte(body), &list); err != nil {
+		v.t.Fatalf("GET /keys: %v\n%s", err, body)
+	}
+	return list
+}
+
 // copy is a thief's copy of the visitor's cookies.
 func (v *visitor) copy() *visitor {
 	thief := newVisitor(v.t, v.base)
@@ -189,11 +205,13 @@ func TestShop(t *testing.T) {
 	bin := buildShop(t)
 	keys := filepath.Join(t.TempDir(), "keys")
 	shop := startShop(t, bin, "127.0.0.1:0", nil, "-keys", keys)
-	if !strings.Contains(shop.out.String(), "Made the file "+keys) {
-		t.Errorf("the first run does not say that it made a key file:\n%s", &shop.out)
+	if !strings.Contains(shop.out.String(), "in the file "+keys+", sealed under the wrapping key from "+keys+".wrapping") {
+		t.Errorf("the first run does not say where the keys are:\n%s", &shop.out)
 	}
-	if info, err := os.Stat(keys); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the key file: %v, %v", info.Mode(), err)
+	for _, file := range []string{keys, keys + ".wrapping"} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the key file: %v, %v", info.Mode(), err)
+		}
 	}
 	v := newVisitor(t, shop.url)
 	if res, _ := v.do("GET", "/", nil); len(res.Cookies()) != 0 {
@@ -229,20 +247,29 @@ func TestShop(t *testing.T) {
 		t.Errorf("then %+v", a)
 	}
 
-	// Rotation and a restart log nobody out.
+	// Rotation and a restart log nobody out. The new key waits until every
+	// instance has read it.
 	v.post("/keys/rotate")
-	v.session()
+	list := v.keys()
+	if len(list) != 3 || list[0].State != "pending" || list[1].State != "pending" || list[2].State != "primary" || list[2].ID != alice.KeyID {
+		t.Errorf("GET /keys after rotation: %+v", list)
+	}
+	for _, k := range list {
+		if k.Created.IsZero() || k.Activates.IsZero() || k.Dropped.IsZero() != (k == list[0]) {
+			t.Errorf("GET /keys lacks a time: %+v", k)
+		}
+	}
+	next := list[1].ID
 	rotated := v.session()
-	if rotated.KeyID == alice.KeyID || rotated.ID != alice.ID || rotated.Subject != "alice" {
-		t.Errorf("after rotation: %+v, before %+v", rotated, alice)
+	for end := time.Now().Add(20 * time.Second); rotated.KeyID != next && time.Now().Before(end); {
+		time.Sleep(200 * time.Millisecond) // for the shop's clock, which is the real one
+		rotated = v.session()
 	}
-	var list []struct {
-		ID, State          string
-		Created, Activates time.Time
+	if rotated.KeyID != next || rotated.ID != alice.ID || rotated.Subject != "alice" {
+		t.Errorf("after rotation to %s: %+v, before %+v", next, rotated, alice)
 	}
-	_, body = v.do("GET", "/keys", nil, "Accept", "application/json")
-	if err := json.Unmarshal([]byte(body), &list); err != nil || len(list) != 2 || list[0].State != "primary" || list[1].State != "retiring" || list[0].ID != rotated.KeyID || list[0].Created.IsZero() || list[0].Activates.IsZero() {
-		t.Errorf("GET /keys: %v\n%s", err, body)
+	if list = v.keys(); len(list) != 3 || list[1].State != "primary" || list[2].State != "retiring" {
+		t.Errorf("GET /keys then: %+v", list)
 	}
 	addr := strings.TrimPrefix(shop.url, "http://")
 	shop.stop()
@@ -338,27 +365,38 @@ func TestShopKeys(t *testing.T) {
 	if out := run(nil, "-keys", file); !strings.Contains(out, "chmod 600") {
 		t.Errorf("a key file that others can read:\n%s", out)
 	}
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(file + ".wrapping")
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := strings.Fields(string(text))[0]
+	key := strings.TrimSpace(string(text))
 	broken := key[:40]
 	if out := run([]string{"SESSION_KEYS=" + broken}); !strings.Contains(out, "SESSION_KEYS") || strings.Contains(out, broken[13:]) {
 		t.Errorf("a broken SESSION_KEYS:\n%s", out)
 	}
-	if err := os.WriteFile(file, []byte(broken), 0o600); err != nil || os.Chmod(file, 0o600) != nil {
+	if err := os.Chmod(file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := run(nil, "-keys", file); !strings.Contains(out, "line 1") || strings.Contains(out, broken[13:]) {
+	if out := run([]string{"SESSION_WRAPPING_KEY=" + broken}, "-keys", file); !strings.Contains(out, "SESSION_WRAPPING_KEY") || strings.Contains(out, broken[13:]) {
+		t.Errorf("a broken wrapping key:\n%s", out)
+	}
+	if out := run([]string{"SESSION_WRAPPING_KEY=" + sealed.GenerateKey().Text()}, "-keys", file); !strings.Contains(out, "another wrapping key") {
+		t.Errorf("another wrapping key:\n%s", out)
+	}
+	startShop(t, bin, "127.0.0.1:0", []string{"SESSION_WRAPPING_KEY=" + key}, "-keys", file).stop()
+	if err := os.WriteFile(file, []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(nil, "-keys", file); !strings.Contains(out, "document") {
 		t.Errorf("a broken key file:\n%s", out)
 	}
 	shop := startShop(t, bin, "127.0.0.1:0", []string{"SESSION_KEYS=" + key}, "-keys", file)
 	v := newVisitor(t, shop.url)
 	v.post("/login", "user", "bob", "password", "demo")
+	before := v.session()
 	v.post("/keys/rotate")
 	v.session()
-	if a := v.session(); a.Subject != "bob" {
-		t.Errorf("with SESSION_KEYS: %+v", a)
+	if a := v.session(); a.Subject != "bob" || a.KeyID == before.KeyID {
+		t.Errorf("with SESSION_KEYS: %+v, before %+v", a, before)
 	}
 }

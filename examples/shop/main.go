@@ -18,14 +18,24 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"example.com/sealed/examples/shop/app"
 )
+
+const usage = `Usage: shop [flags]
+
+The session keys are kept in a file, sealed under the key in SESSION_WRAPPING_KEY,
+or else in a second file. SESSION_KEYS, if set, takes the place of both: keys
+separated by white space or commas, of which the first seals.
+
+`
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
 	keyFile := flag.String("keys", "shop.keys", "file with the session keys, unless SESSION_KEYS is set; made at the first run")
 	insecure := flag.Bool("insecure", false, "a cookie without Secure: for Safari, which refuses it on http://localhost")
 	flag.Usage = func() {
-		fmt.Fprintf(flag.CommandLine.Output(), "Usage: shop [flags]\n\nSESSION_KEYS, if set, holds the session keys, separated by white space or commas; the first seals.\n\n")
+		fmt.Fprint(flag.CommandLine.Output(), usage)
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -39,12 +49,15 @@ func run(addr, keyFile string, insecure bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	keys, note, err := openKeys(os.Getenv("SESSION_KEYS"), keyFile)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	config, closeKeys, err := openKeys(ctx, keyFile, log)
 	if err != nil {
 		return err
 	}
-	fmt.Println(note)
-	shop, err := newShop(keys, insecure, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	defer closeKeys()
+	fmt.Println(config.Where)
+	config.Insecure, config.Log = insecure, log
+	shop, err := app.New(config)
 	if err != nil {
 		return err
 	}
@@ -52,7 +65,7 @@ func run(addr, keyFile string, insecure bool) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: shop.handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	server := &http.Server{Handler: shop, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	fmt.Printf("The shop is open at http://%s (log in as alice or bob, password demo)\n", listener.Addr())
 
 	go func() {

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"encoding/base64"
@@ -43,14 +43,18 @@ type part struct {
 func (v anatomyView) Budget() int { return cookieBudget }
 
 // Left says how far t is away.
-func (v anatomyView) Left(t time.Time) string {
-	switch d := t.Sub(v.Now); {
+func (v anatomyView) Left(t time.Time) string { return left(t, v.Now) }
+
+func left(t, now time.Time) string {
+	switch d := t.Sub(now); {
 	case d > 48*time.Hour:
 		return fmt.Sprintf("in %d days", int(d.Hours()/24+.5))
 	case d > 2*time.Hour:
 		return fmt.Sprintf("in %d hours", int(d.Hours()+.5))
-	default:
+	case d > 2*time.Minute:
 		return fmt.Sprintf("in %d minutes", int(d.Minutes()+.5))
+	default:
+		return fmt.Sprintf("in %d seconds", max(0, int(d.Seconds()+.5)))
 	}
 }
 
@@ -71,21 +75,21 @@ func (s *shop) anatomy(w http.ResponseWriter, r *http.Request) {
 	}
 	v := anatomyView{
 		ID: info.ID, Subject: info.Subject, Created: info.Created, LastUsed: info.LastUsed, Expires: info.Expires,
-		KeyID: info.KeyID, Data: data, Now: now(),
+		KeyID: info.KeyID, Data: data, Now: time.Now(),
 	}
 	v.takeApart(s.cookie, r)
 	if wantsJSON(r) {
 		writeJSON(w, http.StatusOK, v)
 		return
 	}
-	for _, k := range s.keys.views() {
+	for _, k := range s.Keys.Status().Keys {
 		if k.ID == v.KeyID {
 			v.KeyState = k.State
 		}
 	}
 	text, err := json.MarshalIndent(data, "", "  ")
 	if err != nil {
-		s.log.Error("encoding", "error", err)
+		s.Log.Error("encoding", "error", err)
 	}
 	v.JSON = string(text)
 	s.render(w, r, http.StatusOK, "session.html", "Your cookie", v)

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -34,7 +34,7 @@ type item struct {
 const (
 	visitLife   = 24 * time.Hour
 	visitIdle   = 2 * time.Hour
-	longestLife = 30 * 24 * time.Hour // with "remember me"
+	LongestLife = 30 * 24 * time.Hour // with "remember me"
 )
 
 var errCartFull = errors.New("at most 99 of one thing")
@@ -67,7 +67,7 @@ func newSessions(ring *sealed.Keyring, insecure bool, observe func(context.Conte
 		IdleTimeout: visitIdle,
 		TermsFor: func(s session) sealed.Terms {
 			if s.Remember {
-				return sealed.Terms{Lifetime: longestLife, Persistent: true}
+				return sealed.Terms{Lifetime: LongestLife, Persistent: true}
 			}
 			return sealed.Terms{}
 		},

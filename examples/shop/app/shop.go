@@ -1,4 +1,6 @@
-package main
+// Package app is the shop, to be run by the command beside it: one handler that
+// keeps all it knows of a visitor in the visitor's cookie.
+package app
 
 import (
 	"bytes"
@@ -15,35 +17,50 @@ import (
 	"time"
 
 	"example.com/sealed"
+	"example.com/sealed/keystore"
 )
 
 //go:embed web
 var web embed.FS
 
+// A Config is what a shop is made of. Log and Keys are required.
+type Config struct {
+	Keys     Keys
+	Policy   keystore.Policy // the keys', to show
+	Where    string          // the keys are, in words
+	Insecure bool            // a cookie without Secure, named "session"
+	Log      *slog.Logger
+}
+
 type shop struct {
-	keys     *keyStore
+	Config
 	sessions *sealed.Manager[session]
 	events   *counter
 	pages    *template.Template
-	log      *slog.Logger
 	cookie   string // the cookie's name
 }
 
-func newShop(keys *keyStore, insecure bool, log *slog.Logger) (*shop, error) {
-	s := &shop{keys: keys, log: log, events: &counter{log: log, counts: map[string]int{}}, cookie: "__Host-session"}
-	if insecure {
+// New returns the shop.
+func New(config Config) (http.Handler, error) {
+	s := &shop{Config: config, events: &counter{log: config.Log, counts: map[string]int{}}, cookie: "__Host-session"}
+	if s.Insecure {
 		s.cookie = "session"
 	}
 	var err error
-	if s.sessions, err = newSessions(keys.ring, insecure, s.events.observe); err != nil {
+	if s.sessions, err = newSessions(s.Keys.Keyring(), s.Insecure, s.events.observe); err != nil {
 		return nil, err
 	}
 	s.pages, err = template.New("").Funcs(template.FuncMap{
 		"money": func(cents int) string { return fmt.Sprintf("$%d.%02d", cents/100, cents%100) },
 		"date":  func(t time.Time) string { return t.Local().Format("2 Jan 2006, 15:04:05") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"in":    func(t time.Time) string { return left(t, time.Now()) },
+		"days":  func(d time.Duration) string { return fmt.Sprintf("%d days", int(d.Hours()/24)) },
 	}).ParseFS(web, "web/*.html")
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	return s.handler(), nil
 }
 
 func (s *shop) handler() http.Handler {
@@ -95,12 +112,12 @@ func (s *shop) render(w http.ResponseWriter, r *http.Request, status int, name, 
 	}
 	if v.Flash = v.Session.Flash; v.Flash != "" {
 		if err := s.sessions.Update(r.Context(), func(s *session) { s.Flash = "" }); err != nil {
-			s.log.Error("taking the flash message", "error", err)
+			s.Log.Error("taking the flash message", "error", err)
 		}
 	}
 	var b bytes.Buffer
 	if err := s.pages.ExecuteTemplate(&b, name, v); err != nil {
-		s.log.Error("rendering", "page", name, "error", err)
+		s.Log.Error("rendering", "page", name, "error", err)
 		http.Error(w, "This page is broken.", http.StatusInternalServerError)
 		return
 	}
@@ -134,7 +151,7 @@ func (s *shop) change(w http.ResponseWriter, r *http.Request, to string, change 
 	case errors.Is(err, sealed.ErrUnverified):
 		s.fail(w, r, http.StatusServiceUnavailable, "")
 	case err != nil:
-		s.log.Error("changing the session", "error", err)
+		s.Log.Error("changing the session", "error", err)
 		s.fail(w, r, http.StatusInternalServerError, "That did not work. Please try again.")
 	default:
 		http.Redirect(w, r, to, http.StatusSeeOther)
@@ -236,7 +253,7 @@ func (s *shop) login(w http.ResponseWriter, r *http.Request) {
 	if current, err := s.sessions.Get(r.Context()); err == nil && current.User == user {
 		// The same user again: nothing of the session shows it, so renew it.
 		if err := s.sessions.Renew(r.Context()); err != nil {
-			s.log.Error("renewing", "error", err)
+			s.Log.Error("renewing", "error", err)
 			s.fail(w, r, http.StatusServiceUnavailable, "That did not work. Please try again.")
 			return
 		}
@@ -250,7 +267,7 @@ func (s *shop) login(w http.ResponseWriter, r *http.Request) {
 func (s *shop) logout(w http.ResponseWriter, r *http.Request) {
 	current, _ := s.sessions.Get(r.Context())
 	if err := s.sessions.Destroy(r.Context()); err != nil {
-		s.log.Error("logout", "error", err)
+		s.Log.Error("logout", "error", err)
 		s.fail(w, r, http.StatusServiceUnavailable, "You are logged out in this browser, but a copy of your cookie may still work.")
 		return
 	}
@@ -265,33 +282,11 @@ func (s *shop) logoutEverywhere(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := s.sessions.RevokeSubject(r.Context(), info.Subject); err != nil {
-		s.log.Error("logout everywhere", "error", err)
+		s.Log.Error("logout everywhere", "error", err)
 		s.fail(w, r, http.StatusServiceUnavailable, "That did not work. Please try again.")
 		return
 	}
 	s.logout(w, r)
-}
-
-func (s *shop) keysPage(w http.ResponseWriter, r *http.Request) {
-	views := s.keys.views()
-	if wantsJSON(r) {
-		writeJSON(w, http.StatusOK, views)
-		return
-	}
-	s.render(w, r, http.StatusOK, "keys.html", "Keys", struct {
-		Keys   []keyView
-		File   string
-		Events []count
-	}{views, s.keys.file, s.events.list()})
-}
-
-func (s *shop) rotate(w http.ResponseWriter, r *http.Request) {
-	message := "The new key seals from now on. Nobody was logged out."
-	if err := s.keys.rotate(); err != nil {
-		s.log.Error("rotating", "error", err)
-		message = "The keys stay as they are: " + err.Error() + "."
-	}
-	s.change(w, r, "/keys", func(s *session) { s.Flash = message })
 }
 
 func wantsJSON(r *http.Request) bool {

@@ -1,0 +1,148 @@
+package keystore_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/sealed"
+	"example.com/sealed/keystore"
+)
+
+func TestRevoke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store keystore.Memory
+		wrapping := newWrapping()
+		a, b := mustOpen(t, &store, wrapping, quick), mustOpen(t, &store, wrapping, quick)
+		time.Sleep(90 * time.Minute) // so that there is a retiring key
+		stolen, old := primary(t, a), ids(a, sealed.KeyRetiring)[0]
+		token, err := manager(t, a).Seal("alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Revoke(t.Context(), stolen); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := manager(t, a).Open(t.Context(), token); !errors.Is(err, sealed.ErrInvalid) {
+			t.Errorf("a token under a revoked key: %v, want ErrInvalid", err)
+		}
+		fresh := primary(t, a)
+		if fresh == stolen || fresh == old {
+			t.Errorf("%s seals after the revocation of %s, want a fresh key", fresh, stolen)
+		}
+		token, err = manager(t, a).Seal("alice again")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The other one has not read the store yet. It asks.
+		if got, _, err := manager(t, b).Open(t.Context(), token); err != nil || got != "alice again" {
+			t.Errorf("a token under the fresh key, elsewhere: %q, %v", got, err)
+		}
+		if !slices.Contains(ids(b, sealed.KeyRevoked), stolen) {
+			t.Error("the other instance does not know of the revocation")
+		}
+
+		err = a.Revoke(t.Context(), fresh, "ffffffff", "sealed-key-1-something")
+		if err == nil || !strings.Contains(err.Error(), "ffffffff") || strings.Contains(err.Error(), "something") {
+			t.Errorf("unknown IDs: %v, want an error with the ID, not with what may be a key", err)
+		}
+		if primary(t, a) != fresh {
+			t.Error("a call that failed has revoked a key")
+		}
+		// All at once, the successor too.
+		var all []string
+		for _, k := range a.Status().Keys {
+			all = append(all, k.ID)
+		}
+		if err := a.Revoke(t.Context(), all...); err != nil {
+			t.Fatal(err)
+		}
+		if got := primary(t, a); slices.Contains(all, got) {
+			t.Errorf("%s seals, which was revoked", got)
+		}
+	})
+}
+
+// The fresh key seals at once also where the clock is behind that of who made it.
+// Else a key would seal there that is older than the one revoked.
+func TestFreshKeyAndASlowClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store keystore.Memory
+		wrapping := newWrapping()
+		a := mustOpen(t, &store, wrapping, quick)
+		slow, err := keystore.OpenSkewed(t.Context(), &store, wrapping, quick, -4*time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(slow.Close)
+		time.Sleep(90 * time.Minute) // so that there is an older key
+		if err := a.Revoke(t.Context(), primary(t, a)); err != nil {
+			t.Fatal(err)
+		}
+		fresh := primary(t, a)
+		time.Sleep(2 * quick.Refresh)
+		if got := primary(t, slow); got != fresh {
+			t.Errorf("with a slow clock %s seals, want the fresh %s", got, fresh)
+		}
+		time.Sleep(2 * time.Hour)
+		if primary(t, slow) != primary(t, a) {
+			t.Error("the instances disagree for good")
+		}
+	})
+}
+
+// A revocation holds here at once, whatever the store does, and reaches it later.
+func TestRevokeWhileTheStoreIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store gate
+		wrapping := newWrapping()
+		a := mustOpen(t, &store, wrapping, quick)
+		m := manager(t, a)
+		stolen := primary(t, a)
+		token, err := m.Seal("alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.shut.Store(true)
+		if err := a.Revoke(t.Context(), stolen); !errors.Is(err, errShut) {
+			t.Errorf("Revoke: %v, want the store's error", err)
+		}
+		if _, _, err := m.Open(t.Context(), token); !errors.Is(err, sealed.ErrInvalid) {
+			t.Errorf("a token under a revoked key: %v, want ErrInvalid", err)
+		}
+		if token, err = m.Seal("bob"); err != nil {
+			t.Errorf("with the successor left to seal: %v", err)
+		}
+		// And with no key left: nothing can be told, nothing is accepted.
+		if err := a.Revoke(t.Context(), ids(a, sealed.KeyPrimary)...); !errors.Is(err, errShut) {
+			t.Errorf("Revoke: %v, want the store's error", err)
+		}
+		if _, err := m.Seal("bob"); !errors.Is(err, sealed.ErrUnverified) {
+			t.Errorf("Seal without a key: %v, want ErrUnverified", err)
+		}
+		if _, _, err := m.Open(t.Context(), token); !errors.Is(err, sealed.ErrUnverified) {
+			t.Errorf("Open without a key: %v, want ErrUnverified", err)
+		}
+		store.shut.Store(false)
+		time.Sleep(2 * quick.Refresh)
+		if _, err := m.Seal("bob"); err != nil {
+			t.Errorf("after the store has come back: %v", err)
+		}
+		d, err := keystore.Read(t.Context(), &store, wrapping)
+		if err != nil {
+			t.Fatal(err)
+		}
+		revoked := 0
+		for _, k := range d.Keys {
+			if k.Revoked {
+				revoked++
+			}
+		}
+		if revoked != 2 {
+			t.Errorf("the store knows of %d revoked keys, want 2", revoked)
+		}
+	})
+}
