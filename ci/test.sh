@@ -46,6 +46,12 @@ for module in $(modules); do
 done
 cd "$root"
 
+part "the simulation of many instances, ${SEEDS:=2000} seeds"
+simulated=$(go test -count=1 -timeout 20m -run '^TestSimulation$' -v ./keystore -args -seeds "$SEEDS") ||
+  { echo "$simulated"; fail "the simulation"; }
+echo "$simulated"
+[[ $simulated == *" $SEEDS seeds"* ]] || fail "the simulation did not run"
+
 part "fuzzing, $fuzztime a target"
 targets=0
 for package in $(go list ./...); do

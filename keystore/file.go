@@ -18,7 +18,8 @@ import (
 // processes. It needs a system with flock: Linux, the BSDs, macOS.
 //
 // The file is made readable and writable by its owner only, and one that others
-// can read or write is refused. It is replaced as a whole (write, fsync, rename,
+// can read or write is refused. Its owner stays who it is, also when an
+// administrator writes it. It is replaced as a whole (write, fsync, rename,
 // fsync of the folder), so that a crash leaves the old document or the new. Beside
 // it stands PATH.lock, an empty file that writers lock; leave it there.
 //
@@ -110,6 +111,10 @@ func (f *File) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("keystore: %w", err)
 	}
+	if err := keepOwner(file, f.path); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("keystore: %w", err)
+	}
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		locked, err := tryLock(file)
 		if err != nil {
@@ -141,7 +146,7 @@ func replace(path string, contents []byte) error {
 		return err
 	}
 	_, err = file.Write(contents)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if err = errors.Join(err, keepOwner(file, path), file.Sync(), file.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(next, path); err != nil {

@@ -4,6 +4,7 @@ package keystore
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -23,4 +24,21 @@ func tryLock(file *os.File) (bool, error) {
 		}
 		return false, err
 	}
+}
+
+// keepOwner gives file the owner of what stands at path, if anything does: an
+// administrator who changes the keys of a program must not shut the program out.
+func keepOwner(file *os.File, path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	old, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(old.Uid) == os.Geteuid() {
+		return nil
+	}
+	return file.Chown(int(old.Uid), -1)
 }
