@@ -36,9 +36,10 @@ const (
 
 // A world is a store, the instances of an application, and what goes wrong.
 type world struct {
-	t    *testing.T
-	rng  *rand.Rand
-	wrap []sealed.Key
+	t       *testing.T
+	rng     *rand.Rand // for what happens, in one goroutine
+	network *rand.Rand // for how long it takes, under the lock
+	wrap    []sealed.Key
 
 	mu        sync.Mutex // never held while anything sleeps
 	memory    *keystore.Memory
@@ -89,7 +90,7 @@ var errNetwork = errors.New("the network failed")
 
 func newWorld(t *testing.T, seed uint64) *world {
 	return &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 0)), wrap: []sealed.Key{sealed.GenerateKey()}, memory: new(keystore.Memory),
+		t: t, rng: rand.New(rand.NewPCG(seed, 0)), network: rand.New(rand.NewPCG(seed, 1)), wrap: []sealed.Key{sealed.GenerateKey()}, memory: new(keystore.Memory),
 		published: map[string]time.Time{}, decoded: map[string][]sealed.KeyEntry{}, revoked: map[string]bool{}, scheduled: map[string]bool{}, lacking: map[string]sealed.KeyEntry{},
 	}
 }
@@ -141,13 +142,13 @@ func (i *instance) Save(ctx context.Context, document []byte, version string) (s
 func (i *instance) faults() (before, after bool) {
 	i.w.mu.Lock()
 	defer i.w.mu.Unlock()
-	return i.flaky && i.w.rng.IntN(5) == 0, i.flaky && i.w.rng.IntN(3) == 0
+	return i.flaky && i.w.network.IntN(5) == 0, i.flaky && i.w.network.IntN(3) == 0
 }
 
 // travel is one way between an instance and the store.
 func (i *instance) travel(fails bool) error {
 	i.w.mu.Lock()
-	delay := time.Duration(i.w.rng.IntN(20)) * time.Millisecond
+	delay := time.Duration(i.w.network.IntN(20)) * time.Millisecond
 	i.w.mu.Unlock()
 	time.Sleep(delay)
 	i.w.mu.Lock()
