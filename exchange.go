@@ -45,13 +45,14 @@ func (e *exchange[T]) load(ctx context.Context) {
 	m.format.scan(&p, e.request.Header["Cookie"])
 	st := &state[T]{loaded: nowMilli(), present: p.present(), leftover: p.leftover}
 	st.session.err = ErrNoSession
+	var asked bool
 	for i, token := range p.tokens(&m.format) {
 		if i == 0 {
-			m.open(ctx, &st.session, st.buf[:0], token, m.cookieAssociated, st.loaded)
+			m.open(ctx, &st.session, st.buf[:0], token, m.cookieAssociated, st.loaded, &asked)
 			continue
 		}
 		other := new(session[T])
-		m.open(ctx, other, nil, token, m.cookieAssociated, st.loaded)
+		m.open(ctx, other, nil, token, m.cookieAssociated, st.loaded, &asked)
 		m.prefer(ctx, st, other)
 	}
 	if p.named.count > 0 {

@@ -55,7 +55,7 @@ func (r *Keyring) Replace(entries []KeyEntry) error {
 
 // OnUnknownKey sets a function that is called when a token names a key that the
 // ring does not have; the ring is then looked at once more. The function may
-// change the ring. The request waits for it, and key IDs are the client's choice,
+// change the ring. The request waits for it, once at most, and key IDs are the client's choice,
 // so it must limit how long and how often it works. It is called concurrently,
 // with the request's context. Nil removes it.
 func (r *Keyring) OnUnknownKey(refresh func(context.Context)) {
@@ -87,16 +87,18 @@ func (r *Keyring) fresh() error {
 	return nil
 }
 
-// fetch is find that asks for news of a key which the ring does not have.
-func (r *Keyring) fetch(ctx context.Context, id keyID) *ringKey {
+// fetch is find that asks for news of a key which the ring does not have, unless
+// the request has asked already: it may have several cookies, and waits once.
+func (r *Keyring) fetch(ctx context.Context, id keyID, asked *bool) *ringKey {
 	k := r.find(id)
-	if k != nil {
+	if k != nil || *asked {
 		return k
 	}
 	refresh := r.refresh.Load()
 	if refresh == nil {
 		return nil
 	}
+	*asked = true
 	(*refresh)(ctx)
 	return r.find(id)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -218,4 +219,26 @@ func TestDestroyUnderAnExpiredRing(t *testing.T) {
 	}
 	ring.ExpireAt(time.Time{})
 	thief.wantErr(m, sealed.ErrRevoked)
+}
+
+// A request waits once, however many cookies with unknown keys its client sends.
+func TestOnUnknownKeyOncePerRequest(t *testing.T) {
+	ring := mustRing(t)
+	m := mustNew(t, ring, sealed.Config[Session]{})
+	calls := 0
+	ring.OnUnknownKey(func(context.Context) { calls++ })
+	r := httptest.NewRequest("GET", "https://shop.example/", nil)
+	for range 4 {
+		b := newBrowser(t)
+		b.login(mustNew(t, mustRing(t), sealed.Config[Session]{}), "alice")
+		r.Header.Add("Cookie", b.cookie())
+	}
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := m.Get(r.Context()); !errors.Is(err, sealed.ErrInvalid) {
+			t.Errorf("Get: %v", err)
+		}
+	})).ServeHTTP(httptest.NewRecorder(), r)
+	if calls != 1 {
+		t.Errorf("asked %d times, want once", calls)
+	}
 }

@@ -294,7 +294,7 @@ func (m *Manager[T]) Seal(data T) (string, error) {
 // counts from Seal, as nothing records the use of such a token.
 func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 	var s session[T]
-	m.open(ctx, &s, nil, token, m.plainAssociated, nowMilli())
+	m.open(ctx, &s, nil, token, m.plainAssociated, nowMilli(), new(bool))
 	m.observeOpened(ctx, &s)
 	if s.err != nil {
 		var zero T
@@ -349,7 +349,7 @@ func (m *Manager[T]) sealRecord(r *record, key *ringKey, suffix string) []byte {
 // openRecord opens a token in text and returns the key that sealed it, where
 // that is known. The one buffer, buf if it is large enough, is laid out as in
 // sealRecord, and the record's data stays in it.
-func (m *Manager[T]) openRecord(ctx context.Context, buf []byte, text, suffix string) (r record, key *ringKey, err error) {
+func (m *Manager[T]) openRecord(ctx context.Context, buf []byte, text, suffix string, asked *bool) (r record, key *ringKey, err error) {
 	if len(text) > maxTokenText {
 		return record{}, nil, rejectMalformed
 	}
@@ -363,7 +363,7 @@ func (m *Manager[T]) openRecord(ctx context.Context, buf []byte, text, suffix st
 	if !ok {
 		return record{}, nil, rejectMalformed
 	}
-	switch key = m.keys.fetch(ctx, id); {
+	switch key = m.keys.fetch(ctx, id, asked); {
 	case key == nil:
 		return record{}, nil, m.keys.unknown()
 	case key.revoked:

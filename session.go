@@ -28,9 +28,9 @@ type session[T any] struct {
 func nowMilli() int64 { return time.Now().UnixMilli() }
 
 // open opens a token and judges it at the time now. The session keeps buf, if
-// that is large enough for it.
-func (m *Manager[T]) open(ctx context.Context, s *session[T], buf []byte, text, suffix string, now int64) {
-	s.record, s.key, s.err = m.openRecord(ctx, buf, text, suffix)
+// that is large enough for it. For asked see Keyring.fetch.
+func (m *Manager[T]) open(ctx context.Context, s *session[T], buf []byte, text, suffix string, now int64, asked *bool) {
+	s.record, s.key, s.err = m.openRecord(ctx, buf, text, suffix, asked)
 	if s.err != nil {
 		return
 	}

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -151,7 +152,7 @@ func must[M any](mode M, err error) M {
 // seal makes the document of a revision. Its header is bound to it, so that no
 // store can pass one document off as a later one of the same keys; that it hands
 // out an older one whole is told by the revision, to those who have seen a later.
-func (w wrapper) seal(entries []entry, revision uint64) ([]byte, error) {
+func (k wrappingKey) seal(entries []entry, revision uint64) ([]byte, error) {
 	if len(entries) > maxKeys {
 		return nil, fmt.Errorf("keystore: %d keys are more than a document holds, %d: rotate less often, or retain for less long", len(entries), maxKeys)
 	}
@@ -167,7 +168,7 @@ func (w wrapper) seal(entries []entry, revision uint64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keystore: %w", err)
 	}
-	id, err := hex.DecodeString(w[0].id)
+	id, err := hex.DecodeString(k.id)
 	if err != nil {
 		return nil, fmt.Errorf("keystore: %w", err)
 	}
@@ -176,7 +177,7 @@ func (w wrapper) seal(entries []entry, revision uint64) ([]byte, error) {
 	associated := append([]byte(documentPurpose), sealed...)
 	nonce := make([]byte, chacha20poly1305.NonceSizeX)
 	rand.Read(nonce)
-	return w[0].aead.Seal(append(sealed, nonce...), nonce, plaintext, associated), nil
+	return k.aead.Seal(append(sealed, nonce...), nonce, plaintext, associated), nil
 }
 
 // open opens what seal made, and the empty document for none.
@@ -203,7 +204,15 @@ func (w wrapper) open(b []byte) (document, error) {
 
 func decodeEntries(plaintext []byte) ([]entry, error) {
 	var wire []entryWire
-	if err := decoding.Unmarshal(plaintext, &wire); err != nil {
+	err := decoding.Unmarshal(plaintext, &wire)
+	if err == nil {
+		// There is one way to write a list: nothing that CBOR lets pass for it.
+		var again []byte
+		if again, err = encoding.Marshal(wire); wire == nil || !bytes.Equal(again, plaintext) {
+			err = errors.New("another encoding")
+		}
+	}
+	if err != nil {
 		return nil, errors.New("keystore: the document's contents are no list of keys")
 	}
 	entries := make([]entry, len(wire))

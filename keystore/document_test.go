@@ -9,7 +9,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"flag"
+	"iter"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +131,10 @@ func makeVectors(t *testing.T) documentVectors {
 	refuseList("no list", "no list of keys", mustCBOR(t, map[string]int{}))
 	refuseList("a byte behind the list", "no list of keys", append(bytes.Clone(list), 0))
 	refuseList("a list of indefinite length", "no list of keys", append(append([]byte{0x9f}, list[1:]...), 0xff))
+	refuseList("null", "no list of keys", []byte{0xf6})
+	refuseList("a time that is null", "no list of keys", mustCBOR(t, []any{[]any{one, created, nil, 0}}))
+	refuseList("a time that is longer than it need be", "no list of keys", append(mustCBOR(t, []any{[]any{one, created, created, 0}})[:54], 0x18, 0x00))
+	refuseList("a secret that is a list", "no list of keys", mustCBOR(t, []any{[]any{slices.Collect(numbers(one)), created, created, 0}}))
 	refuseList("three elements", "no list of keys", mustCBOR(t, []any{[]any{one, created, created}}))
 	refuseList("five elements", "no list of keys", mustCBOR(t, []any{[]any{one, created, created, 0, 0}}))
 	refuseList("a negative time", "no list of keys", mustCBOR(t, []any{[]any{one, created, -1, 0}}))
@@ -137,6 +143,17 @@ func makeVectors(t *testing.T) documentVectors {
 	refuseList("a secret that is not random", "random", mustCBOR(t, []any{[]any{make([]byte, 32), created, created, 0}}))
 	refuseList("1001 keys", "no list of keys", mustCBOR(t, make([][]any, 1001)))
 	return v
+}
+
+// numbers yields bytes as numbers, which CBOR has no bytes for.
+func numbers(b []byte) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for _, x := range b {
+			if !yield(int(x)) {
+				return
+			}
+		}
+	}
 }
 
 func TestVectors(t *testing.T) {
@@ -156,7 +173,7 @@ func TestVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(text), string(got)); diff != "" {
-		t.Fatalf("%s is not what FORMAT.md says; run go test -run Vectors . -update (-want +got):\n%s", vectorFile, diff)
+		t.Fatalf("%s is not what FORMAT.md says; run go test -run Vectors . -args -update (-want +got):\n%s", vectorFile, diff)
 	}
 	wrapping, err := keystore.ParseWrapping(want.Wrapping)
 	if err != nil {

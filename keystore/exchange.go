@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"example.com/sealed"
 )
 
 const (
+	forever      = time.Duration(math.MaxInt64)
 	storeTimeout = 10 * time.Second // for one exchange
 	maxAttempts  = 5                // at saving, before an exchange fails
 )
@@ -19,6 +21,7 @@ type client struct {
 	store    Store
 	wrap     wrapper
 	revision uint64 // the highest that was read
+	rewrap   bool   // whether to seal the document anew if another wrapping key seals it
 }
 
 func newClient(store Store, wrapping []sealed.Key) (*client, error) {
@@ -49,13 +52,15 @@ func (c *client) exchange(ctx context.Context, change func(document) ([]entry, e
 			return err
 		}
 		c.revision = max(c.revision, read.revision)
-		if equal(want, read.entries) && (b == nil || read.wrappingID == c.wrap[0].id) {
+		under := c.under(read)
+		if equal(want, read.entries) && (b == nil || read.wrappingID == under.id) {
+			c.rewrap = false
 			return nil
 		}
 		if attempt == maxAttempts {
 			break
 		}
-		next, err := c.wrap.seal(want, c.revision+1)
+		next, err := under.seal(want, c.revision+1)
 		if err != nil {
 			return err
 		}
@@ -65,6 +70,18 @@ func (c *client) exchange(ctx context.Context, change func(document) ([]entry, e
 		failed = errors.New("the store does not keep what it acknowledges")
 	}
 	return fmt.Errorf("keystore: saving: %w", failed)
+}
+
+// under returns the wrapping key to write with: the first, for a new document and
+// to change the key; else the one that was read, so that instances which do not
+// agree on the first do not write in turns.
+func (c *client) under(read document) wrappingKey {
+	for _, k := range c.wrap {
+		if k.id == read.wrappingID && !c.rewrap {
+			return k
+		}
+	}
+	return c.wrap[0]
 }
 
 // A Document is what a store holds, as [Read] returns it.
@@ -121,7 +138,7 @@ func Revoke(ctx context.Context, store Store, wrapping []sealed.Key, keyIDs ...s
 		if len(unknown) > 0 {
 			return nil, unknownKeys(unknown)
 		}
-		return withPrimary(marked, now), nil
+		return withPrimary(marked, now, forever), nil
 	})
 }
 

@@ -23,8 +23,8 @@ import (
 // fsync of the folder), so that a crash leaves the old document or the new. Beside
 // it stands PATH.lock, an empty file that writers lock; leave it there.
 //
-// Network file systems are not supported: neither flock nor rename can be relied
-// on there.
+// The path is no symbolic link. Network file systems are not supported: neither
+// flock nor rename can be relied on there.
 type File struct {
 	path string
 }
@@ -41,7 +41,10 @@ func (f *File) Load(ctx context.Context) ([]byte, string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
 	}
-	file, err := os.Open(f.path)
+	if info, err := os.Lstat(f.path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return nil, "", fmt.Errorf("keystore: %s is a symbolic link: two names would have two locks; name the file itself", f.path)
+	}
+	file, err := os.OpenFile(f.path, os.O_RDONLY|openExact, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", nil
 	}
@@ -62,14 +65,22 @@ func (f *File) Load(ctx context.Context) ([]byte, string, error) {
 	return document, version(document), nil
 }
 
+func regular(file *os.File) error {
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file.Name())
+	}
+	return err
+}
+
 // private refuses a file that others may read or write.
 func private(file *os.File) error {
+	if err := regular(file); err != nil {
+		return fmt.Errorf("keystore: %w", err)
+	}
 	info, err := file.Stat()
 	if err != nil {
 		return fmt.Errorf("keystore: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("keystore: %s is no regular file", file.Name())
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return fmt.Errorf("keystore: %s has mode %#o, so others can get at the keys: run chmod 600 on it", file.Name(), mode)
@@ -107,12 +118,8 @@ func (f *File) Save(ctx context.Context, document []byte, expected string) (stri
 // lock locks the file beside ours: ours is replaced, and a lock on a file that
 // is no longer there keeps nobody out.
 func (f *File) lock(ctx context.Context) (unlock func(), err error) {
-	file, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := openLock(f.path)
 	if err != nil {
-		return nil, fmt.Errorf("keystore: %w", err)
-	}
-	if err := keepOwner(file, f.path); err != nil {
-		file.Close()
 		return nil, fmt.Errorf("keystore: %w", err)
 	}
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
@@ -130,6 +137,36 @@ func (f *File) lock(ctx context.Context) (unlock func(), err error) {
 			return nil, fmt.Errorf("keystore: locking %s: %w", file.Name(), ctx.Err())
 		case <-time.After(wait):
 		}
+	}
+}
+
+// openLock opens the lock of path. An owner of the folder can put anything in its
+// place, and must not get an administrator's program to open or to give away what
+// a link points to: only a file that was made here changes its owner.
+func openLock(path string) (*os.File, error) {
+	for {
+		file, err := os.OpenFile(path+".lock", os.O_RDWR|openExact, 0)
+		if err == nil {
+			if err = regular(file); err != nil {
+				file.Close()
+			}
+			return file, err
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		file, err = os.OpenFile(path+".lock", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			continue // somebody else was quicker
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := keepOwner(file, path); err != nil {
+			file.Close()
+			return nil, err
+		}
+		return file, nil
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 )
 
+const openExact = 0
+
 func tryLock(*os.File) (bool, error) { return false, errors.ErrUnsupported }
 
 func keepOwner(*os.File, string) error { return nil }

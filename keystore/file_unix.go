@@ -9,6 +9,9 @@ import (
 	"syscall"
 )
 
+// openExact has open follow no symbolic link, and not wait for a pipe's other end.
+const openExact = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+
 // tryLock takes an exclusive lock on file, if nobody has it. Closing the file
 // gives it back.
 func tryLock(file *os.File) (bool, error) {
@@ -29,7 +32,7 @@ func tryLock(file *os.File) (bool, error) {
 // keepOwner gives file the owner of what stands at path, if anything does: an
 // administrator who changes the keys of a program must not shut the program out.
 func keepOwner(file *os.File, path string) error {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

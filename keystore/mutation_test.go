@@ -16,8 +16,7 @@ var mutations = []struct {
 	edits [][3]string
 }{
 	{"a lead of zero", [][3]string{
-		{"schedule.go", "now+p.Lead.Milliseconds()", "now+1"},
-		{"schedule.go", "last.activates+p.RotateEvery.Milliseconds()", "now+1"},
+		{"schedule.go", "due = max(due, now+p.Lead.Milliseconds())", "due = now + 1"},
 		{"exchange.go", "now+lead.Milliseconds()", "now+min(1, lead.Milliseconds())"},
 	}},
 	{"no union with what was known", [][3]string{{"syncer.go", "merge(d.entries, s.known)", "merge(d.entries, nil)"}}},
@@ -40,7 +39,8 @@ var mutations = []struct {
 	{"no question about an unknown key", [][3]string{{"syncer.go", "s.ring.OnUnknownKey(s.unknownKey)", "_ = s.unknownKey"}}},
 	{"a ring that never expires", [][3]string{{"syncer.go", "s.ring.ExpireAt(asked.Add(s.policy.MaxStale))", "_ = asked"}}},
 	{"a ring that is not told of news", [][3]string{{"syncer.go", "s.confirm(d, asked)", "if s.Status().Read.IsZero() { s.confirm(d, asked) }"}}},
-	{"no fresh key for a compromised one", [][3]string{{"schedule.go", "withSuccessor(withPrimary(prune(entries, now, p.Retain), now), now, p)", "withSuccessor(prune(entries, now, p.Retain), now, p)"}}},
+	{"a fresh key for one that has never sealed", [][3]string{{"schedule.go", "e.revoked < e.activates && !e.fresh() &&", "false &&"}}},
+	{"no fresh key for a compromised one", [][3]string{{"schedule.go", "withSuccessor(withPrimary(prune(entries, now, p.Retain), now, p.Lead), now, p)", "withSuccessor(prune(entries, now, p.Retain), now, p)"}}},
 }
 
 // Every mutation must fail the simulation, or that would prove nothing. The seeds

@@ -20,9 +20,9 @@ type Policy struct {
 	// the clocks. Default 24 hours; at least three times Refresh.
 	Lead time.Duration
 
-	// Retain is how long a key opens tokens after its successor has started to
-	// seal: at least as long as the longest session lasts, and the Lead, since a
-	// successor that is revoked is replaced that much later. Default 401 days,
+	// Retain is how long a key opens tokens after its successor was to seal: at
+	// least as long as the longest session lasts, and the Lead on top of that, by
+	// which a successor that was revoked can be replaced later. Default 401 days,
 	// which covers every session that [sealed.Config] allows.
 	Retain time.Duration
 
@@ -83,6 +83,9 @@ func (p Policy) conflicts() (errs []error) {
 	if p.Lead < 3*p.Refresh {
 		errs = append(errs, fmt.Errorf("the Lead %v is less than three times Refresh %v: instances would miss the new key", p.Lead, p.Refresh))
 	}
+	if p.Retain < p.Lead {
+		errs = append(errs, fmt.Errorf("the Retain %v is less than Lead %v, and no session is that short", p.Retain, p.Lead))
+	}
 	if p.RotateEvery < p.Lead {
 		errs = append(errs, fmt.Errorf("the RotateEvery %v is less than Lead %v", p.RotateEvery, p.Lead))
 	}
@@ -106,7 +109,7 @@ const (
 	EventRemoved    EventKind = "removed"     // a key was dropped: no session can need it
 	EventRolledBack EventKind = "rolled back" // the store holds an older document than before; it gets its keys back
 	EventFailed     EventKind = "failed"      // the store could not be read or written
-	EventLate       EventKind = "late"        // a key should have been replaced by now, and goes on
+	EventLate       EventKind = "late"        // a key should have been replaced, Lead ago, and goes on
 )
 
 // An Event is one thing that an operator may want to know. It holds no secret.

@@ -1,9 +1,11 @@
 package keystore_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,4 +147,159 @@ func TestRevokeWhileTheStoreIsDown(t *testing.T) {
 			t.Errorf("the store knows of %d revoked keys, want 2", revoked)
 		}
 	})
+}
+
+// A way is one instance's way to a store that it shares.
+type way struct {
+	keystore.Store
+	shut atomic.Bool
+}
+
+func (w *way) Load(ctx context.Context) ([]byte, string, error) {
+	if w.shut.Load() {
+		return nil, "", errShut
+	}
+	return w.Store.Load(ctx)
+}
+
+// A key that is taken back before it has sealed is no reason to seal with one that
+// nobody knows: its successor has the usual lead, and the time that was planned.
+func TestRevokeBeforeItSeals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		revoke func(t *testing.T, a *keystore.Syncer) // 50 minutes after the start
+		within time.Duration                          // when the next key seals, from then on
+	}{
+		"the successor": {func(t *testing.T, a *keystore.Syncer) {
+			if err := a.Revoke(t.Context(), ids(a, sealed.KeyPending)...); err != nil {
+				t.Error(err)
+			}
+		}, 11 * time.Minute},
+		"one made by hand": {func(t *testing.T, a *keystore.Syncer) {
+			id, err := a.Rotate(t.Context())
+			if err == nil {
+				err = a.Revoke(t.Context(), id)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}, 11 * time.Minute},
+		"all of them": {func(t *testing.T, a *keystore.Syncer) {
+			var all []string
+			for _, k := range a.Status().Keys {
+				all = append(all, k.ID)
+			}
+			if err := a.Revoke(t.Context(), all...); err != nil {
+				t.Error(err)
+			}
+		}, 12 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var store keystore.Memory
+				wrapping := newWrapping()
+				toB := &way{Store: &store}
+				a, b := mustOpen(t, &store, wrapping, quick), mustOpen(t, toB, wrapping, quick)
+				time.Sleep(50 * time.Minute)
+				tc.revoke(t, a)
+				if err := b.Refresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				sealing := primary(t, a)
+				if primary(t, b) != sealing {
+					t.Fatal("the instances disagree")
+				}
+				ma, mb := manager(t, a), manager(t, b)
+				for range 40 { // b is cut off for nine minutes of ten, again and again
+					for _, cut := range []bool{true, false} {
+						toB.shut.Store(cut)
+						time.Sleep(map[bool]time.Duration{true: 9 * time.Minute, false: time.Minute}[cut])
+						token, err := ma.Seal("alice")
+						if err != nil {
+							t.Fatal(err)
+						}
+						if _, _, err := mb.Open(t.Context(), token); err != nil {
+							t.Fatalf("an instance that may be cut off for so long rejects what the other seals: %v", err)
+						}
+					}
+				}
+				for _, k := range a.Status().Keys {
+					if k.ID != sealing && k.Created.Equal(k.Activates) && k.Created.After(time.Now().Add(-6*time.Hour)) {
+						t.Errorf("%s seals with no lead, although %s was good", k.ID, sealing)
+					}
+				}
+			})
+		})
+	}
+}
+
+// It holds at once, whatever an exchange waits for, and however soon the caller
+// has to go.
+func TestRevokeWhileTheStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store gate
+		s := mustOpen(t, &store, newWrapping(), quick)
+		m := manager(t, s)
+		stolen := primary(t, s)
+		token, err := m.Seal("mallory")
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.delay.Store(int64(time.Hour))
+		go s.Refresh(context.Background())
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Revoke(ctx, stolen); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Revoke: %v, want the caller's deadline", err)
+		}
+		if _, _, err := m.Open(t.Context(), token); !errors.Is(err, sealed.ErrInvalid) {
+			t.Errorf("under the revoked key: %v, want ErrInvalid", err)
+		}
+		store.delay.Store(0)
+		time.Sleep(3 * quick.Refresh)
+		if got := s.Status(); got.Err != nil || !slices.Contains(ids(s, sealed.KeyRevoked), stolen) {
+			t.Errorf("after the store has come back: %+v", got)
+		}
+	})
+}
+
+// With every key revoked and the store down, nothing is shown as if it sealed.
+func TestStatusWhenAllAreRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store gate
+		s := mustOpen(t, &store, newWrapping(), quick)
+		store.shut.Store(true)
+		var all []string
+		for _, k := range s.Status().Keys {
+			all = append(all, k.ID)
+		}
+		if err := s.Revoke(t.Context(), all...); !errors.Is(err, errShut) {
+			t.Errorf("Revoke: %v, want the store's error", err)
+		}
+		if got := ids(s, sealed.KeyRevoked); len(got) != len(all) {
+			t.Errorf("keys %+v, want all revoked", s.Status().Keys)
+		}
+		store.shut.Store(false)
+		time.Sleep(2 * quick.Refresh)
+		if primary(t, s) == "" {
+			t.Error("no key seals")
+		}
+	})
+}
+
+// An operator has just seen the ID, and this instance has not read it yet.
+func TestRevokeWhatAnotherHasMade(t *testing.T) {
+	var store keystore.Memory
+	wrapping := newWrapping()
+	s := mustOpen(t, &store, wrapping, quick)
+	id, err := keystore.Rotate(t.Context(), &store, wrapping, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Revoke(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	if !slices.Contains(ids(s, sealed.KeyRevoked), id) {
+		t.Error("it is not revoked here")
+	}
 }

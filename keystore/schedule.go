@@ -14,9 +14,9 @@ import (
 
 // plan returns what the document should hold at the time now: entries, as merge
 // has sorted them, less those that no session can need, with a fresh key in the
-// place of a compromised one, and with a successor to the newest.
+// place of a compromised one, and with a successor to the one that seals.
 func plan(entries []entry, now int64, p Policy) []entry {
-	return withSuccessor(withPrimary(prune(entries, now, p.Retain), now), now, p)
+	return withSuccessor(withPrimary(prune(entries, now, p.Retain), now, p.Lead), now, p)
 }
 
 // prune drops the keys whose successor was activated so long ago that no session
@@ -39,8 +39,12 @@ func prune(entries []entry, now int64, retain time.Duration) []entry {
 
 // withPrimary adds a fresh key if there is none that seals, or if it was revoked:
 // the older ones were there to be stolen as well. Sessions under the revoked key
-// are lost anyway, so it need not wait to be known.
-func withPrimary(entries []entry, now int64) []entry {
+// are lost anyway, so the fresh one need not wait to be known.
+//
+// A key that was revoked before its time has never sealed. The one before it goes
+// on until a successor takes over, for lead after that time at most: prune counts
+// on it.
+func withPrimary(entries []entry, now int64, lead time.Duration) []entry {
 	from := now
 	for _, e := range slices.Backward(entries) {
 		if e.activates > now && !e.fresh() {
@@ -49,29 +53,44 @@ func withPrimary(entries []entry, now int64) []entry {
 		if e.revoked == 0 {
 			return entries
 		}
+		if e.revoked < e.activates && !e.fresh() && now-e.activates < lead.Milliseconds() {
+			continue
+		}
 		from = max(now, e.activates)
 		break
 	}
 	return add(entries, from, from)
 }
 
-// withSuccessor adds the key that is to follow the newest, unless it is there.
+// withSuccessor adds the key that is to follow the one that seals, unless it is
+// there. Keys that somebody has dated further ahead stay, and do not count.
 func withSuccessor(entries []entry, now int64, p Policy) []entry {
-	last, _ := newest(entries)
-	if last.activates > now {
+	sealing, _ := sealing(entries, now)
+	due := min(sealing.activates, now) + p.RotateEvery.Milliseconds()
+	for _, e := range entries {
+		if e.revoked != 0 && e.activates > sealing.activates {
+			due = min(due, e.activates) // when a successor was promised: see withPrimary
+		}
+	}
+	due = max(due, now+p.Lead.Milliseconds())
+	// What another instance has planned, by a clock and at a time of its own, is
+	// near enough.
+	planned := slices.ContainsFunc(entries, func(e entry) bool {
+		return e.revoked == 0 && e.activates > now && e.activates <= due+p.Lead.Milliseconds() && !e.fresh()
+	})
+	if planned {
 		return entries
 	}
 	// Two instances that cannot see each other's should not give one time to
 	// two keys: then each could take another for the newer.
 	spread := jitter(min(time.Second, p.RotateEvery/100))
-	activates := max(last.activates+p.RotateEvery.Milliseconds(), now+p.Lead.Milliseconds())
-	return add(entries, now, activates+spread.Milliseconds())
+	return add(entries, now, due+spread.Milliseconds())
 }
 
-// newest returns the key that was or will be activated last, of those not revoked.
-func newest(entries []entry) (entry, bool) {
+// sealing returns the key that seals at the time now.
+func sealing(entries []entry, now int64) (entry, bool) {
 	for _, e := range slices.Backward(entries) {
-		if e.revoked == 0 {
+		if e.revoked == 0 && (e.activates <= now || e.fresh()) {
 			return e, true
 		}
 	}

@@ -84,7 +84,7 @@ func (w *world) probe(tok token) {
 			w.breaks("%s opens a token under %s, which it knows to be revoked", i.name, tok.key)
 		case err == nil && i.cutOff(simStale):
 			w.breaks("%s opens a token, although it has no news since %v", i.name, time.Since(i.read))
-		case err == nil || age >= simLifetime || !tok.inBound || w.revoked[tok.key]:
+		case err == nil || age >= simLifetime || !tok.inBound || !w.revoked[tok.key].IsZero():
 		case errors.Is(err, sealed.ErrUnverified):
 			if !i.cutOff(simStale-simWrite) && !i.unsaved {
 				w.breaks("%s cannot verify, although it has news: %v", i.name, err)
@@ -191,13 +191,14 @@ func (w *world) revokeKey(i *instance, id string) {
 	w.mu.Lock()
 	i.loadFailed = false
 	i.unsaved = true
+	w.revoked[id] = time.Now()
 	w.changes = append(w.changes, time.Now())
 	w.mu.Unlock()
 	err := i.keys.Revoke(w.t.Context(), id)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("%s revokes %s: %v", i.name, id, err)
-	i.revoked[id], w.revoked[id] = true, true
+	i.revoked[id] = true
 	i.unsaved = err != nil
 	switch {
 	case err == nil && w.has(id, false) && !w.has(id, true): // it may have been dropped meanwhile

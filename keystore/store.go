@@ -48,6 +48,8 @@ import (
 //     to survive.
 //  5. The store keeps no reference to the slices it is given or returns.
 //  6. Both return soon after the context is done.
+//  7. There is room for a document of 64 KiB, which is that of a thousand keys.
+//     Most have one of about a kilobyte.
 type Store interface {
 	Load(ctx context.Context) (document []byte, version string, err error)
 	Save(ctx context.Context, document []byte, version string) (newVersion string, err error)

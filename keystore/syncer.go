@@ -2,8 +2,9 @@ package keystore
 
 import (
 	"context"
-	"slices"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/sealed"
@@ -28,11 +29,15 @@ type Syncer struct {
 	stopped chan struct{}
 	wake    chan struct{} // has a value when a request asks for a refresh
 
-	// turn is held through an exchange with the store, and guards the client,
-	// known and made. It is a channel so that waiting for it ends with the context.
-	turn  chan struct{}
+	// turn is held through an exchange with the store, and guards the client. It
+	// is a channel so that waiting for it ends with the context.
+	turn chan struct{}
+
+	// keys is held while the ring changes, and Observe is told of that.
+	keys  sync.Mutex
 	known []entry         // as read from the store, with what was revoked here
-	made  map[string]bool // IDs of keys that this exchange has tried to publish
+	made  map[string]bool // IDs of keys that the exchange under way has tried to publish
+	dead  atomic.Bool     // all keys are revoked, and the ring has no way to say so
 
 	mu     sync.Mutex // never held while anything waits
 	status Status
@@ -73,6 +78,7 @@ func open(ctx context.Context, store Store, wrapping []sealed.Key, policy Policy
 		client: c, policy: policy, ring: &sealed.Keyring{}, skew: skew,
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
+	c.rewrap = true
 	if err := s.Refresh(ctx); err != nil && len(s.ring.Keys()) == 0 {
 		return nil, err
 	}
@@ -181,22 +187,26 @@ func (s *Syncer) Rotate(ctx context.Context) (keyID string, err error) {
 // session under the keys ends. An unknown ID is an error, and then nothing is
 // changed.
 //
-// If the store fails the error says so. The keys are revoked here all the same,
-// and the store is told when it can be reached. Until then an older key seals, or
+// If the store fails the error says so. The keys are revoked here all the same, at
+// once, and the store is told when it can be reached. Until then an older key seals, or
 // the successor does so early; if no key is left, every session is
 // [sealed.ErrUnverified].
 func (s *Syncer) Revoke(ctx context.Context, keyIDs ...string) error {
-	if err := s.revokeHere(ctx, keyIDs); err != nil {
+	err := s.revokeHere(keyIDs)
+	if err != nil && s.Refresh(ctx) == nil { // somebody else may have made the key
+		err = s.revokeHere(keyIDs)
+	}
+	if err != nil {
 		return err
 	}
 	return s.Refresh(ctx)
 }
 
-func (s *Syncer) revokeHere(ctx context.Context, keyIDs []string) error {
-	if err := s.acquire(ctx); err != nil {
-		return err
-	}
-	defer s.release()
+// revokeHere waits for no exchange: one that hangs must not keep a stolen key
+// alive. The exchange under way will find the marks when it next reads.
+func (s *Syncer) revokeHere(keyIDs []string) error {
+	s.keys.Lock()
+	defer s.keys.Unlock()
 	marked, unknown := revoke(s.known, s.now().UnixMilli(), keyIDs)
 	if len(unknown) > 0 {
 		return unknownKeys(unknown)
@@ -222,9 +232,14 @@ func (s *Syncer) exchange(ctx context.Context, change func([]entry, int64) []ent
 		return err
 	}
 	defer s.release()
-	s.made = map[string]bool{}
 	asked := time.Now()
+	first := true
 	err := s.client.exchange(ctx, func(d document) ([]entry, error) {
+		s.keys.Lock()
+		defer s.keys.Unlock()
+		if first {
+			s.made, first = map[string]bool{}, false
+		}
 		if d.revision < s.client.revision {
 			s.observe(Event{Kind: EventRolledBack})
 		}
@@ -243,11 +258,14 @@ func (s *Syncer) exchange(ctx context.Context, change func([]entry, int64) []ent
 		}
 		return want, nil
 	})
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return err // Close, or a caller who has gone: it is not the store's fault
+	}
 	s.report(err)
 	return err
 }
 
-// take makes the ring hold entries, in one step.
+// take makes the ring hold entries, in one step. The caller has keys locked.
 func (s *Syncer) take(entries []entry) {
 	known := s.known
 	if equal(entries, known) {
@@ -264,8 +282,9 @@ func (s *Syncer) take(entries []entry) {
 	}
 	if err := s.ring.Replace(keys); err != nil {
 		// All are revoked, and the fresh one is not in the store yet.
+		s.dead.Store(true)
 		s.ring.ExpireAt(time.Now())
-	} else if s.policy.MaxStale == 0 {
+	} else if s.dead.Swap(false) && s.policy.MaxStale == 0 {
 		s.ring.ExpireAt(time.Time{})
 	}
 	for _, e := range entries {
@@ -287,9 +306,10 @@ func (s *Syncer) take(entries []entry) {
 	}
 }
 
-// confirm notes that a document was read, after the store was asked for it.
+// confirm notes that a document was read, after the store was asked for it. The
+// caller has keys locked.
 func (s *Syncer) confirm(d document, asked time.Time) {
-	if s.policy.MaxStale > 0 && slices.ContainsFunc(s.known, func(e entry) bool { return e.revoked == 0 }) {
+	if s.policy.MaxStale > 0 && !s.dead.Load() {
 		s.ring.ExpireAt(asked.Add(s.policy.MaxStale))
 	}
 	s.mu.Lock()
@@ -302,11 +322,14 @@ func (s *Syncer) report(err error) {
 	s.mu.Lock()
 	s.status.Err = err
 	s.mu.Unlock()
-	if err == nil {
-		return
+	s.keys.Lock()
+	defer s.keys.Unlock()
+	if err != nil {
+		s.observe(Event{Kind: EventFailed, Err: err})
 	}
-	s.observe(Event{Kind: EventFailed, Err: err})
-	if e, ok := newest(s.known); ok && e.activates+s.policy.RotateEvery.Milliseconds() < s.now().UnixMilli() {
+	now := s.now().UnixMilli()
+	due := now - (s.policy.RotateEvery + s.policy.Lead).Milliseconds()
+	if e, ok := sealing(s.known, now); ok && e.activates < due {
 		s.observe(Event{Kind: EventLate, KeyID: e.id()})
 	}
 }
@@ -318,6 +341,11 @@ func (s *Syncer) Status() Status {
 	status := s.status
 	s.mu.Unlock()
 	status.Keys = s.ring.Keys()
+	for i := range status.Keys {
+		if s.dead.Load() {
+			status.Keys[i].State = sealed.KeyRevoked
+		}
+	}
 	return status
 }
 

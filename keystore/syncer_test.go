@@ -266,9 +266,10 @@ func TestChangeOfTheWrappingKey(t *testing.T) {
 		}
 		for i := range instances {
 			restart(i, after, before)
-		}
-		if got := underOf(); got != after.ID() {
-			t.Errorf("after the second step the document is under %s, want %s", got, after.ID())
+			// Those that still have the old one first do not change it back.
+			if got := underOf(); got != after.ID() {
+				t.Errorf("in the second step, with %d instances changed, the document is under %s, want %s", i+1, got, after.ID())
+			}
 		}
 		for i, s := range instances {
 			if got := s.Status().WrappingKeyID; got != after.ID() {
@@ -329,7 +330,7 @@ func TestStoreDown(t *testing.T) {
 						t.Error("told that a key is late, which is not")
 					}
 				}
-				time.Sleep(time.Hour)
+				time.Sleep(75 * time.Minute)
 				if events.count(keystore.EventLate) == 0 {
 					t.Error("not told that a key is late")
 				}
@@ -541,6 +542,59 @@ func TestRolledBack(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, s.Status().Keys); diff != "" || !slices.Contains(ids(s, sealed.KeyPending), id) {
 			t.Errorf("keys (-before +after):\n%s", diff)
+		}
+	})
+}
+
+// A key that somebody has dated far ahead is no successor: rotation goes on.
+func TestKeyDatedFarAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store keystore.Memory
+		var events recorder
+		wrapping := newWrapping()
+		policy := quick
+		policy.Observe = events.observe
+		s := mustOpen(t, &store, wrapping, policy)
+		if _, err := keystore.Rotate(t.Context(), &store, wrapping, 365*24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		// An instance whose clock is a month ahead, for a moment.
+		ahead, err := keystore.OpenSkewed(t.Context(), &store, wrapping, quick, 30*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ahead.Close()
+		for range 10 {
+			before := primary(t, s)
+			time.Sleep(quick.RotateEvery + quick.Lead)
+			if primary(t, s) == before {
+				t.Fatalf("%s seals on", before)
+			}
+		}
+		if n := len(s.Status().Keys); n > 8 {
+			t.Errorf("%d keys", n)
+		}
+		if n := events.count(keystore.EventLate); n > 0 {
+			t.Errorf("told %d times that a key is late", n)
+		}
+	})
+}
+
+// A deploy is no failure of the store.
+func TestCloseInAnExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store gate
+		var events recorder
+		policy := quick
+		policy.Observe = events.observe
+		s := mustOpen(t, &store, newWrapping(), policy)
+		store.delay.Store(int64(5 * time.Second))
+		for n := store.loads.Load(); store.loads.Load() == n; {
+			time.Sleep(time.Second)
+		}
+		s.Close()
+		if n := events.count(keystore.EventFailed); n > 0 || s.Status().Err != nil {
+			t.Errorf("told of %d failures, status %v", n, s.Status().Err)
 		}
 	})
 }

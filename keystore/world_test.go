@@ -48,7 +48,7 @@ type world struct {
 	decoded   map[string][]sealed.KeyEntry
 	history   [][]byte                   // all that it ever held
 	published map[string]time.Time       // when a key was first in the store
-	revoked   map[string]bool            // what anybody has revoked
+	revoked   map[string]time.Time       // when somebody last revoked what
 	scheduled map[string]bool            // whether a key was rotated in, or made for use at once
 	lacking   map[string]sealed.KeyEntry // what the store has lost, and not got back
 	lost      time.Time                  // when it last lost something
@@ -91,7 +91,7 @@ var errNetwork = errors.New("the network failed")
 func newWorld(t *testing.T, seed uint64) *world {
 	return &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 0)), network: rand.New(rand.NewPCG(seed, 1)), wrap: []sealed.Key{sealed.GenerateKey()}, memory: new(keystore.Memory),
-		published: map[string]time.Time{}, decoded: map[string][]sealed.KeyEntry{}, revoked: map[string]bool{}, scheduled: map[string]bool{}, lacking: map[string]sealed.KeyEntry{},
+		published: map[string]time.Time{}, decoded: map[string][]sealed.KeyEntry{}, revoked: map[string]time.Time{}, scheduled: map[string]bool{}, lacking: map[string]sealed.KeyEntry{},
 	}
 }
 
@@ -220,6 +220,9 @@ func (w *world) stored(document []byte, entries []sealed.KeyEntry) {
 		has[id] = e
 		if _, ok := w.published[id]; !ok {
 			w.published[id], w.scheduled[id] = now, !e.Created.Equal(e.Activates)
+			if !w.scheduled[id] && !w.needsFresh(e, entries) {
+				w.breaks("%s was made for use at once, and no key that sealed was revoked", id)
+			}
 		}
 	}
 	for _, e := range w.current {
@@ -241,6 +244,19 @@ func (w *world) stored(document []byte, entries []sealed.KeyEntry) {
 		w.restored = now
 		w.note("the store has all again")
 	}
+}
+
+// needsFresh reports whether there was a reason to make e for use at once: no other
+// key, or one that was revoked when it may have sealed or was overdue.
+func (w *world) needsFresh(e sealed.KeyEntry, entries []sealed.KeyEntry) bool {
+	if len(w.current) == 0 {
+		return true // the first of a store, or of one that was emptied
+	}
+	return slices.ContainsFunc(entries, func(x sealed.KeyEntry) bool {
+		revoked := w.revoked[x.Key.ID()]
+		sealed := revoked.After(x.Activates.Add(-2*simSkew)) || e.Activates.After(x.Activates.Add(simLead-2*simSkew))
+		return x.Revoked && !x.Activates.After(e.Activates) && sealed
+	})
 }
 
 // outlived reports whether no session can be left under a key: a later one has

@@ -12,6 +12,9 @@ import (
 // A cookie is a name and a value, as they stand in a header.
 type cookie struct{ name, value string }
 
+// maxCookies is more than a browser sends to one site.
+const maxCookies = 1000
+
 // parseInput reads what was pasted: a value alone, "name=value; name=value", or
 // lines of which some are Cookie or Set-Cookie headers, as a whole request is.
 // bare says that it was a value alone, whose name nobody knows.
@@ -31,11 +34,12 @@ func parseInput(text string) (cookies []cookie, bare bool) {
 		}
 	}
 	if headers {
-		return cookies, false
+		return cookies[:min(len(cookies), maxCookies)], false
 	}
 	text = strings.TrimSpace(text)
 	if strings.Contains(strings.TrimRight(text, "="), "=") { // not the padding of a value
-		return pairs(text), false
+		cookies = pairs(text)
+		return cookies[:min(len(cookies), maxCookies)], false
 	}
 	return []cookie{{"", text}}, true
 }

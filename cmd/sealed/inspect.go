@@ -79,7 +79,11 @@ func (p *program) inspect(args []string) error {
 			fmt.Fprintln(p.stdout)
 		}
 		r := report{p: p, keys: keys, cookies: cookies, purpose: *purpose, now: time.Now()}
-		if verdict := r.write(c); verdict != nil {
+		verdict, failed := r.write(c)
+		if failed != nil {
+			return failed
+		}
+		if verdict != nil {
 			err = errRefused
 		}
 	}
@@ -95,14 +99,14 @@ func (p *program) inspectionKeys(file, wrappingFile string) ([]sealed.KeyEntry, 
 		}
 		return textKeys(text)
 	}
-	content, err := readPrivate(context.Background(), file)
+	content, err := readPrivate(file)
 	if err != nil {
 		return nil, err
 	}
 	if len(content) == 0 || content[0] != 1 { // the version of a keystore's document
 		return textKeys(string(content))
 	}
-	wrapping, err := p.wrapping(context.Background(), wrappingFile)
+	wrapping, err := p.wrapping(wrappingFile)
 	if err != nil {
 		return nil, err
 	}
@@ -144,17 +148,17 @@ func (r *report) line(name, format string, args ...any) {
 	fmt.Fprintf(r.table, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 }
 
-// write writes the report, and returns why there is no session.
-func (r *report) write(c cookie) error {
+// write writes the report, and returns why there is no session, and why it could
+// not be written.
+func (r *report) write(c cookie) (verdict, err error) {
 	r.table = tabwriter.NewWriter(r.p.stdout, 0, 0, 2, ' ', 0)
-	defer r.table.Flush()
-	err := r.lines(c)
-	if err != nil {
-		r.line("no session", "%v", err)
+	verdict = r.lines(c)
+	if verdict != nil {
+		r.line("no session", "%s", visible(verdict.Error()))
 	} else {
 		r.line("session", "it opens, and has not expired")
 	}
-	return err
+	return verdict, r.table.Flush()
 }
 
 func (r *report) lines(c cookie) error {
@@ -281,7 +285,11 @@ func jsonValue(v any) any {
 	case map[any]any:
 		object := map[string]any{}
 		for k, x := range v {
-			object[fmt.Sprint(k)] = jsonValue(x)
+			name := fmt.Sprint(k)
+			if _, twice := object[name]; twice {
+				name = fmt.Sprintf("%s (%T)", name, k) // 1 and "1" are two keys
+			}
+			object[name] = jsonValue(x)
 		}
 		return object
 	case []any:

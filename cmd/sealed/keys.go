@@ -5,6 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,10 +66,22 @@ func (p *program) keys(ctx context.Context, args []string) error {
 		return p.misused("sealed keys %s needs a key file", rest[0])
 	}
 	c.name, c.store, c.ids = rest[0], keystore.NewFile(rest[1]), rest[2:]
-	if (c.name == "revoke") != (len(c.ids) > 0 || c.all) {
-		return p.misused("key IDs, or -all, go with revoke, and only with that")
+	if c.name == "revoke" && len(c.ids) == 0 && !c.all {
+		return p.misused("sealed keys revoke needs the IDs of keys, or -all")
 	}
-	if c.wrapping, err = p.wrapping(ctx, *wrappingFile); err != nil {
+	if c.name != "revoke" && len(c.ids) > 0 {
+		return p.misused("sealed keys %s takes one file, and nothing more", c.name)
+	}
+	var stray string
+	f.Visit(func(x *flag.Flag) {
+		if of, ok := map[string]string{"all": "revoke", "lead": "rotate", "retain": "prune"}[x.Name]; ok && of != c.name {
+			stray = x.Name
+		}
+	})
+	if stray != "" {
+		return p.misused("-%s does not go with %s", stray, c.name)
+	}
+	if c.wrapping, err = p.wrapping(*wrappingFile); err != nil {
 		return err
 	}
 	switch c.name {
@@ -81,7 +96,7 @@ func (p *program) keys(ctx context.Context, args []string) error {
 }
 
 // wrapping reads the wrapping keys from a file, or from the environment.
-func (p *program) wrapping(ctx context.Context, file string) ([]sealed.Key, error) {
+func (p *program) wrapping(file string) ([]sealed.Key, error) {
 	if file == "" {
 		text := p.getenv("SESSION_WRAPPING_KEY")
 		if text == "" {
@@ -89,7 +104,7 @@ func (p *program) wrapping(ctx context.Context, file string) ([]sealed.Key, erro
 		}
 		return keystore.ParseWrapping(text)
 	}
-	text, err := readPrivate(ctx, file)
+	text, err := readPrivate(file)
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +112,26 @@ func (p *program) wrapping(ctx context.Context, file string) ([]sealed.Key, erro
 }
 
 // readPrivate reads a file that holds secrets, and refuses one that others can
-// read.
-func readPrivate(ctx context.Context, file string) ([]byte, error) {
-	text, _, err := keystore.NewFile(file).Load(ctx)
-	if err == nil && text == nil {
-		err = fmt.Errorf("there is no file %s", file)
+// read. It may be a pipe, as of a shell's <(command).
+func readPrivate(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no file %s", file)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %#o, so others can get at the keys: run chmod 600 on it", file, mode.Perm())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxInput+1))
+	if err == nil && len(text) > maxInput {
+		err = fmt.Errorf("%s is longer than any file of keys", file)
 	}
 	return text, err
 }
@@ -112,8 +142,8 @@ func (c *keyCommand) read(ctx context.Context) (keystore.Document, error) {
 
 // readDocument reads a key file, and says so if there is none.
 func readDocument(ctx context.Context, file string, wrapping []sealed.Key) (keystore.Document, error) {
-	if _, err := readPrivate(ctx, file); err != nil {
-		return keystore.Document{}, err
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return keystore.Document{}, fmt.Errorf("there is no file %s", file)
 	}
 	return keystore.Read(ctx, keystore.NewFile(file), wrapping)
 }

@@ -53,6 +53,7 @@ var errRefused = errors.New("refused")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second ^C ends a program that the first could not
 	p := &program{os.Stdin, os.Stdout, os.Stderr, os.Getenv}
 	switch err := p.run(ctx, os.Args[1:]); {
 	case err == nil, errors.Is(err, flag.ErrHelp):

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/sealed"
@@ -111,7 +112,7 @@ func TestHelpAndUsage(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{}, {"kez"}, {"key", "more"}, {"keys"}, {"keys", "lisp"}, {"keys", "list"}, {"keys", "revoke", "FILE"},
-		{"keys", "list", "FILE", "0011aabb"}, {"keys", "rotate", "-all", "FILE"}, {"keys", "rotate", "-lead", "soon", "FILE"},
+		{"keys", "list", "FILE", "0011aabb"}, {"keys", "rotate", "-all", "FILE"}, {"keys", "list", "-lead", "3h", "FILE"}, {"keys", "revoke", "-retain", "3h", "FILE", "0011aabb"}, {"keys", "rotate", "-lead", "soon", "FILE"},
 		{"keys", "prune", "-retain", "999999999999d", "FILE"}, {"inspect", "AQAA"}, {"inspect", "-nome", "x"}, {"inspect", "-name", strings.Repeat("x", 256)},
 	} {
 		r := run(t, nil, "", args...)
@@ -230,14 +231,33 @@ func TestWrappingFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, nil, "", "keys", "list", "-wrapping", wrapping, file).want(t, 0, ids[0])
-	// Any change seals it under the first.
-	run(t, nil, "", "keys", "prune", "-wrapping", wrapping, file).want(t, 0)
+	// It is for programs to seal it under another, when all can open it.
+	run(t, nil, "", "keys", "rotate", "-wrapping", wrapping, file).want(t, 0, "Added")
+	run(t, env, "", "keys", "list", file).want(t, 0, "Revision 2", sealed.Key.ID(must(sealed.ParseKey(old))))
+	keys, err := keystore.Open(t.Context(), keystore.NewFile(file), []sealed.Key{next, must(sealed.ParseKey(old))}, keystore.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.Close()
 	run(t, nil, "", "keys", "list", "-wrapping", wrapping, file).want(t, 0, next.ID())
 	run(t, env, "", "keys", "list", file).want(t, 1, "another wrapping key")
+	// A secret manager may print it into a pipe.
+	cmd := exec.Command("bash", "-c", `exec "$0" keys list -wrapping <(printf %s "$KEY") "$1"`, binary, file)
+	cmd.Env = append(os.Environ(), "KEY="+next.Text())
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), ids[0]) {
+		t.Errorf("with the wrapping key from a pipe: %v\n%s", err, out)
+	}
 	if err := os.Chmod(wrapping, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	run(t, nil, "", "keys", "list", "-wrapping", wrapping, file).want(t, 1, "chmod 600")
+}
+
+func must(k sealed.Key, err error) sealed.Key {
+	if err != nil {
+		panic(err)
+	}
+	return k
 }
 
 // A session to look into.
@@ -395,6 +415,8 @@ func TestInspect(t *testing.T) {
 		"no cookie at all":         {"Cookie:\n", nil, 1, []string{"no cookie"}},
 		"too much":                 {strings.Repeat("A", 1<<20+1), nil, 1, []string{"longer than"}},
 		"binary":                   {"\x00\xff\x1b[31m;=;=\x01", nil, 1, nil},
+		"a name that is evil":      {"Cookie: \x1b]0;gotcha\x07\x1b[31mevil=2.AQAA", nil, 1, []string{"gotcha"}},
+		"a thousand cookies":       {"Cookie: " + manyCookies(60000), nil, 1, nil},
 	} {
 		t.Run(title, func(t *testing.T) {
 			r := run(t, env, tc.stdin, append([]string{"inspect"}, tc.args...)...)
@@ -407,6 +429,15 @@ func TestInspect(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manyCookies returns cookies that each claim to be split over 16.
+func manyCookies(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "a%d=16.AQ;", i)
+	}
+	return b.String()
 }
 
 func flipped(c byte) string {
@@ -489,4 +520,61 @@ func TestInspectExpired(t *testing.T) {
 		line = setCookies(t, mustManager(t, ring, sealed.Config[session]{}), session{User: "alice"})[0]
 	})
 	run(t, []string{"SESSION_KEYS=" + key.Text()}, "Set-Cookie: "+line, "inspect").want(t, 1, "expired ", "days ago", "alice", "2000-01-01 01:30:00")
+}
+
+// What the library opens, the command shows: the deepest nesting, and keys that no
+// map in Go has.
+func TestInspectShowsWhatTheLibraryOpens(t *testing.T) {
+	key := sealed.GenerateKey()
+	ring, err := sealed.NewKeyring(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type deep struct {
+		Map  map[[2]int]string
+		Deep cbor.RawMessage
+		Both map[any]string
+	}
+	m, err := sealed.New(ring, sealed.Config[deep]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nested := append(bytes.Repeat([]byte{0x81}, 31), 0x01) // within the struct, 32 levels
+	token, err := m.Seal(deep{Map: map[[2]int]string{{1, 2}: "alice"}, Deep: nested})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := m.Open(t.Context(), token); err != nil {
+		t.Fatalf("the library does not open it: %v", err)
+	}
+	env := []string{"SESSION_KEYS=" + key.Text()}
+	run(t, env, token, "inspect", "-name", "").want(t, 0, `[1, 2]: "alice"`)
+	if token, err = m.Seal(deep{Both: map[any]string{1: "number", "1": "text"}}); err != nil {
+		t.Fatal(err)
+	}
+	run(t, env, token, "inspect", "-name", "").want(t, 0, `"1":`, `:"number"`, `:"text"`)
+}
+
+func TestOutputThatFails(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatalf("this test needs /dev/full: %v", err)
+	}
+	defer full.Close()
+	key := sealed.GenerateKey()
+	ring, err := sealed.NewKeyring(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := mustManager(t, ring, sealed.Config[session]{}).Seal(session{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"inspect", "-name", ""}, {"key"}} {
+		cmd := exec.Command(binary, args...)
+		cmd.Env, cmd.Stdin, cmd.Stdout = []string{"SESSION_KEYS=" + key.Text()}, strings.NewReader(token), full
+		if err := cmd.Run(); err == nil {
+			t.Errorf("%q on a full disk ends with 0", args)
+		}
+	}
 }

@@ -27,6 +27,7 @@ const (
 	tagSize    = chacha20poly1305.Overhead
 	maxSkew    = 5 * time.Minute
 	maxMilli   = 1<<48 - 1
+	maxNesting = 32
 )
 
 // A token is the parts of a token that show.
@@ -125,15 +126,24 @@ type recordWithExtensions struct {
 	More     map[uint64]cbor.RawMessage
 }
 
-// parseRecord reads a plaintext. The error says what is wrong with it.
-func parseRecord(plaintext []byte) (record, error) {
-	decoding, err := cbor.DecOptions{
+// decoder returns what reads CBOR that a session may hold, so many levels of it.
+func decoder(levels int) (cbor.DecMode, error) {
+	return cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
-		MaxNestedLevels:  32,
+		MaxNestedLevels:  levels,
 		MaxArrayElements: 1 << 16,
 		MaxMapPairs:      1 << 16,
 	}.DecMode()
+}
+
+// parseRecord reads a plaintext. The error says what is wrong with it.
+func parseRecord(plaintext []byte) (record, error) {
+	decoding, err := decoder(maxNesting + 1) // the record is a level of its own
+	if err != nil {
+		return record{}, err
+	}
+	ofData, err := decoder(maxNesting)
 	if err != nil {
 		return record{}, err
 	}
@@ -163,7 +173,8 @@ func parseRecord(plaintext []byte) (record, error) {
 		return record{}, errors.New("its plaintext is a record, but not in the deterministic encoding of RFC 8949, section 4.2.1")
 	}
 	var data any
-	if err := decoding.Unmarshal(w.Data, &data); err != nil {
+	var key *cbor.InvalidMapKeyTypeError // a map in Go cannot have it, while a session can
+	if err := ofData.Unmarshal(w.Data, &data); err != nil && !errors.As(err, &key) {
 		return record{}, fmt.Errorf("its data is not what a session may hold: %w", err)
 	}
 	if len(w.ID) != len(sealed.ID{}) {

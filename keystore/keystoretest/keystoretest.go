@@ -99,7 +99,7 @@ func roundTrip(t *testing.T, open func() keystore.Store) {
 	version = save(t, b, document(2), version)
 	wantDocument(t, a, document(2), version)
 
-	large := bytes.Repeat(document(3), 1<<20/len(document(3)))
+	large := bytes.Repeat(document(3), 64<<10/len(document(3)))
 	version = save(t, a, large, version)
 	wantDocument(t, b, large, version)
 }

@@ -81,6 +81,8 @@ func (s *shop) rotate(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *shop) rotateKeys(ctx context.Context) (string, error) {
+	s.rotating.Lock()
+	defer s.rotating.Unlock()
 	if len(s.Keys.Status().Keys) >= maxKeys {
 		return "", fmt.Errorf("there are %d already, and the oldest is dropped when no session can need it", maxKeys)
 	}

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"example.com/sealed"
@@ -35,6 +36,7 @@ type Config struct {
 type shop struct {
 	Config
 	sessions *sealed.Manager[session]
+	rotating sync.Mutex // held from counting the keys to adding one
 	events   *counter
 	pages    *template.Template
 	cookie   string // the cookie's name
