@@ -2,7 +2,18 @@
 //
 // A [List] serves one process. It is empty after a restart, so that a copied
 // cookie of a session that was logged out before works again until it expires.
-// Other lists are their own implementations of [sealed.RevocationList].
+//
+// A [Replica] serves one of many instances, and survives restarts: it follows a
+// [Log] that all share, such as those of the modules redisstore and pgstore beside
+// this one. A request asks the memory of its instance, never the log. A session
+// that was revoked anywhere is refused everywhere within [Policy].MaxStale, or the
+// instance knows that it may be wrong, and answers [sealed.ErrUnverified].
+//
+//	revocations, err := revoke.Follow(log, revoke.Policy{})
+//	defer revocations.Close()
+//	sessions, err := sealed.New(keys, sealed.Config[Session]{Revocations: revocations})
+//
+// What a log has lost its replicas give back, from memory.
 package revoke
 
 import (
@@ -16,19 +27,21 @@ import (
 )
 
 // A List is an in-memory [sealed.RevocationList] for one process. Make it with
-// [NewList]. Its methods may be called concurrently, and never wait for I/O.
+// [NewList]. Its methods may be called concurrently, and never wait for I/O; Check
+// waits for nothing at all.
 //
-// It holds an entry for each session that was revoked, only until that would
-// have expired, and one for each subject. Old entries are dropped by the calls
-// themselves, once an hour, at a cost in proportion to what is dropped; there is
-// no goroutine. Until can thus be exceeded by an hour, which changes nothing:
-// the session has expired.
+// It holds an entry for each session that was revoked, of 21 bytes at most, and a
+// larger one for each subject. They are dropped when nothing that they end can be
+// valid any more: within an hour of Until, or later by at most an eighth of the
+// time that was left. The list needs no goroutine for that, and no Close.
 type List struct {
-	mu       sync.RWMutex
-	sessions map[sealed.ID]int64 // until, as an hour
-	subjects map[string]subject
-	expiring map[int64]*expiring // by hour
-	swept    atomic.Int64        // the hour up to which it was swept
+	mu       sync.Mutex // held by whoever changes the list
+	sessions *set
+	subjects sync.Map // of name to subject
+	expiring map[int64][]string
+	timer    *time.Timer // nil for an empty list
+
+	named atomic.Int64 // how many subjects there are
 }
 
 // subject is what was revoked of one subject, the union of several revocations.
@@ -37,85 +50,90 @@ type subject struct {
 	until  int64 // the hour
 }
 
-// expiring lists what can be forgotten after an hour.
-type expiring struct {
-	sessions []sealed.ID
-	subjects []string
-}
-
 var _ sealed.RevocationList = (*List)(nil)
 
 // NewList returns an empty list.
 func NewList() *List {
-	l := &List{
-		sessions: map[sealed.ID]int64{},
-		subjects: map[string]subject{},
-		expiring: map[int64]*expiring{},
-	}
-	l.swept.Store(hour(time.Now()))
-	return l
+	return &List{sessions: newSet(), expiring: map[int64][]string{}}
 }
 
 func hour(t time.Time) int64 { return t.Unix() / 3600 }
+
+// spans are how exactly ends are kept, in hours, by how far off they are: a look
+// at all buckets must not take long, whatever the lifetimes.
+var spans = []struct{ within, span int64 }{{48, 1}, {16 * 24, 6}, {64 * 24, 24}, {1 << 40, 8 * 24}}
+
+// endOf returns the hour after which an entry is dropped.
+func endOf(until, now int64) int64 {
+	for _, s := range spans {
+		if until-now <= s.within {
+			return roundUp(until, s.span)
+		}
+	}
+	return until
+}
+
+func roundUp(n, span int64) int64 { return (n + span - 1) / span * span }
+
+var errNotOne = errors.New("revoke: a revocation has either an ID or a subject")
 
 // Revoke implements [sealed.RevocationList]. It fails only if not exactly one of
 // ID and Subject is set.
 func (l *List) Revoke(_ context.Context, r sealed.Revocation) error {
 	if (r.ID == sealed.ID{}) == (r.Subject == "") {
-		return errors.New("revoke: a revocation has either an ID or a subject")
+		return errNotOne
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sweep()
-	until := hour(r.Until)
-	if r.Subject != "" {
-		l.revokeSubject(r, until)
-		return nil
-	}
-	if latest, known := l.sessions[r.ID]; !known || until > latest {
-		l.sessions[r.ID] = until
-		x := l.expiringAt(until)
-		x.sessions = append(x.sessions, r.ID)
-	}
+	l.add(r)
 	return nil
 }
 
-func (l *List) revokeSubject(r sealed.Revocation, until int64) {
-	s, known := l.subjects[r.Subject]
-	if r.Before.After(s.before) {
-		s.before = r.Before
+// take adds what was read from a log, or nothing if it makes no sense.
+func (l *List) take(r sealed.Revocation) {
+	_ = l.Revoke(context.Background(), r)
+}
+
+// add adds a revocation, and reports whether it says anything new. The caller has
+// the lock.
+func (l *List) add(r sealed.Revocation) bool {
+	now, until := hour(time.Now()), hour(r.Until)
+	if until < now {
+		return false // nothing that it ends is valid
+	}
+	if l.timer == nil {
+		l.timer = time.AfterFunc(untilNextHour(), l.sweep)
+	}
+	if r.Subject == "" {
+		return l.sessions.add(r.ID, endOf(until, now))
+	}
+	old, known := l.subjects.Load(r.Subject)
+	s, _ := old.(subject)
+	if known && !r.Before.After(s.before) && until <= s.until {
+		return false
+	}
+	if !known {
+		l.named.Add(1)
 	}
 	if !known || until > s.until {
 		s.until = until
-		x := l.expiringAt(until)
-		x.subjects = append(x.subjects, r.Subject)
+		l.expiring[until] = append(l.expiring[until], r.Subject)
 	}
-	l.subjects[r.Subject] = s
-}
-
-func (l *List) expiringAt(hour int64) *expiring {
-	x := l.expiring[hour]
-	if x == nil {
-		x = &expiring{}
-		l.expiring[hour] = x
+	if r.Before.After(s.before) {
+		s.before = r.Before
 	}
-	return x
+	l.subjects.Store(r.Subject, s)
+	return true
 }
 
 // Check implements [sealed.RevocationList]. It returns nil or
 // [sealed.ErrRevoked].
 func (l *List) Check(_ context.Context, s sealed.Info) error {
-	if hour(time.Now()) > l.swept.Load() && l.mu.TryLock() {
-		l.sweep()
-		l.mu.Unlock()
-	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if _, revoked := l.sessions[s.ID]; revoked {
+	if l.sessions.has(s.ID, s.Expires) {
 		return sealed.ErrRevoked
 	}
-	if s.Subject != "" {
-		if subject, ok := l.subjects[s.Subject]; ok && !s.Created.After(subject.before) {
+	if s.Subject != "" && l.named.Load() > 0 {
+		if x, ok := l.subjects.Load(s.Subject); ok && !s.Created.After(x.(subject).before) {
 			return sealed.ErrRevoked
 		}
 	}
@@ -124,32 +142,36 @@ func (l *List) Check(_ context.Context, s sealed.Info) error {
 
 // Len returns the number of entries.
 func (l *List) Len() int {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return len(l.sessions) + len(l.subjects)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sessions.entries + int(l.named.Load())
+}
+
+func untilNextHour() time.Duration {
+	now := time.Now()
+	return now.Truncate(time.Hour).Add(time.Hour).Sub(now)
 }
 
 // sweep drops what expired in the hours before this one.
 func (l *List) sweep() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	now := hour(time.Now())
-	if now <= l.swept.Load() {
-		return
-	}
-	l.swept.Store(now)
-	for h, x := range l.expiring {
-		if h >= now {
+	l.sessions.drop(now)
+	for end, names := range l.expiring {
+		if end >= now {
 			continue
 		}
-		delete(l.expiring, h)
-		for _, id := range x.sessions {
-			if l.sessions[id] < now { // not extended since
-				delete(l.sessions, id)
+		delete(l.expiring, end)
+		for _, name := range names {
+			if x, ok := l.subjects.Load(name); ok && x.(subject).until < now { // not extended since
+				l.subjects.Delete(name)
+				l.named.Add(-1)
 			}
 		}
-		for _, name := range x.subjects {
-			if l.subjects[name].until < now {
-				delete(l.subjects, name)
-			}
-		}
+	}
+	l.timer = nil
+	if l.sessions.entries > 0 || l.named.Load() > 0 {
+		l.timer = time.AfterFunc(untilNextHour(), l.sweep)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"example.com/sealed"
@@ -53,40 +52,6 @@ func TestList(t *testing.T) {
 		if err := l.Revoke(t.Context(), r); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-	}
-}
-
-// Entries are kept until they are due, also if that moved, and then forgotten,
-// without a goroutine: by Revoke, or by Check.
-func TestListForgets(t *testing.T) {
-	for name, call := range map[string]func(*testing.T, *revoke.List){
-		"Revoke": func(t *testing.T, l *revoke.List) {
-			mustRevoke(t, l, sealed.Revocation{ID: id(9), Until: time.Now().Add(48 * time.Hour)})
-		},
-		"Check": func(t *testing.T, l *revoke.List) { want(t, l, "unknown", sealed.Info{ID: id(8)}, nil) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				l := revoke.NewList()
-				start := time.Now()
-				mustRevoke(t, l, sealed.Revocation{ID: id(1), Until: start.Add(90 * time.Minute)})
-				mustRevoke(t, l, sealed.Revocation{ID: id(2), Until: start.Add(30 * time.Minute)})
-				mustRevoke(t, l, sealed.Revocation{ID: id(2), Until: start.Add(90 * time.Minute)})
-				mustRevoke(t, l, sealed.Revocation{Subject: "a", Before: start, Until: start.Add(30 * time.Minute)})
-				mustRevoke(t, l, sealed.Revocation{Subject: "a", Before: start, Until: start.Add(90 * time.Minute)})
-				mustRevoke(t, l, sealed.Revocation{Subject: "b", Before: start, Until: start.Add(30 * time.Minute)})
-				time.Sleep(90*time.Minute - time.Second)
-				call(t, l)
-				want(t, l, "not due", sealed.Info{ID: id(1)}, sealed.ErrRevoked)
-				want(t, l, "extended", sealed.Info{ID: id(2)}, sealed.ErrRevoked)
-				want(t, l, "extended subject", sealed.Info{ID: id(3), Subject: "a", Created: start}, sealed.ErrRevoked)
-				time.Sleep(2 * time.Hour)
-				call(t, l)
-				if n, most := l.Len(), map[string]int{"Revoke": 1, "Check": 0}[name]; n > most {
-					t.Errorf("%d entries left, want %d", n, most)
-				}
-			})
-		})
 	}
 }
 

@@ -1,0 +1,50 @@
+package revoke
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"example.com/sealed"
+)
+
+// A Log is an append-only list of revocations, which instances share. A [Replica]
+// follows it.
+//
+// Its methods may be called concurrently and by several processes. The package
+// revoketest checks an implementation against these rules:
+//
+//  1. Append adds the revocations. When it returns nil, they survive what the log
+//     promises to survive, and every Read that begins later finds them.
+//  2. Any other answer of Append leaves open whether some of them were added, or
+//     are going to be.
+//  3. Read returns what was added behind a cursor, in pages, and with each the
+//     cursor to go on from; "" is the beginning of the log. More says whether there
+//     was more when it was asked. Read may return what it has returned before. It
+//     never skips an entry, whatever the order in which appends end.
+//  4. Read returns [ErrGap] if it cannot tell that what came before the cursor is
+//     still there: the log was emptied, restored from a backup, cut off, or lost its
+//     last entries. It never takes such a loss for silence.
+//  5. IDs and subjects come back as they were, with times to the millisecond or
+//     later: never earlier.
+//  6. Wait returns when there may be something new behind the cursor, or soon after
+//     the context is done. It is a hint: it may return early, or only then.
+//  7. Prune drops entries whose Until is before the time, and no others. It need not
+//     drop all of them. It makes no gap for those who have read to the end.
+//  8. All return soon after the context is done.
+type Log interface {
+	Append(ctx context.Context, revocations []sealed.Revocation) error
+	Read(ctx context.Context, cursor string) (Page, error)
+	Wait(ctx context.Context, cursor string) error
+	Prune(ctx context.Context, before time.Time) error
+}
+
+// A Page is what [Log].Read returns.
+type Page struct {
+	Revocations []sealed.Revocation
+	Cursor      string
+	More        bool
+}
+
+// ErrGap says that a log does not have what was read from it any more.
+var ErrGap = errors.New("revoke: the log has lost what was read from it")

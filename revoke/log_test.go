@@ -1,0 +1,22 @@
+package revoke_test
+
+import (
+	"testing"
+
+	"example.com/sealed/revoke"
+	"example.com/sealed/revoke/revoketest"
+)
+
+func TestMemory(t *testing.T) {
+	var last *testing.T
+	var log *revoke.Memory
+	revoketest.Run(t, func(t *testing.T) revoke.Log {
+		if t != last {
+			log, last = new(revoke.Memory), t
+		}
+		return log
+	}, map[string]func(*testing.T, revoke.Log){
+		"emptied": func(_ *testing.T, l revoke.Log) { l.(*revoke.Memory).Lose(0) },
+		"cut off": func(_ *testing.T, l revoke.Log) { l.(*revoke.Memory).Lose(20) },
+	})
+}
