@@ -23,8 +23,8 @@ import (
 //     was more when it was asked. Read may return what it has returned before. It
 //     never skips an entry, whatever the order in which appends end.
 //  4. Read returns [ErrGap] if it cannot tell that what came before the cursor is
-//     still there: the log was emptied, restored from a backup, cut off, or lost its
-//     last entries. It never takes such a loss for silence.
+//     still there: the log was emptied, restored from a backup, trimmed of what has
+//     not expired, or lost its last entries. It never takes such a loss for silence.
 //  5. IDs and subjects come back as they were, with times to the millisecond or
 //     later: never earlier.
 //  6. Wait returns when there may be something new behind the cursor, or soon after

@@ -175,8 +175,8 @@ func (r *Replica) follow(ctx context.Context) {
 		began := time.Now()
 		err := r.round(ctx)
 		if err == nil && began.After(prune) {
-			prune = began.Add(pruneEvery)
-			err = r.call(ctx, func(ctx context.Context) error { return r.log.Prune(ctx, began) })
+			prune = began.Add(pruneEvery) // an hour late, whatever the clocks
+			err = r.call(ctx, func(ctx context.Context) error { return r.log.Prune(ctx, began.Add(-time.Hour)) })
 		}
 		r.pause(ctx, began.Add(r.policy.Poll), err == nil)
 	}

@@ -1,0 +1,101 @@
+package testserver
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Redis is a redis-server that keeps its data in a folder, with each write on disk
+// before it is acknowledged.
+type Redis struct {
+	*Process
+	Addr   string
+	t      testing.TB
+	folder string
+	port   int
+	args   []string
+}
+
+// StartRedis starts one. Without redis-server the test fails: it is part of CI.
+func StartRedis(t testing.TB, args ...string) *Redis {
+	t.Helper()
+	port := freePort(t)
+	r := &Redis{t: t, folder: t.TempDir(), port: port, Addr: fmt.Sprint("127.0.0.1:", port), args: args}
+	r.Restart()
+	return r
+}
+
+// Restart starts the server again, after Kill, with the data that it has.
+func (r *Redis) Restart() {
+	r.t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		r.t.Fatal("no redis-server: install it (Debian: redis-server)")
+	}
+	args := append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(r.port), "--dir", r.folder, "--save", "",
+		"--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0"}, r.args...)
+	r.Process = start(r.t, exec.Command(path, args...))
+	within(r.t, 10*time.Second, "redis-server", r.Process, func() error {
+		_, err := r.Do("PING")
+		return err
+	})
+}
+
+// Forget has the next Restart start without data.
+func (r *Redis) Forget() { r.folder = r.t.TempDir() }
+
+// Folder returns where the server keeps its data.
+func (r *Redis) Folder() string { return r.folder }
+
+// Do sends one command, as words, and returns the first line of the answer.
+func (r *Redis) Do(words ...string) (string, error) {
+	c, err := net.DialTimeout("tcp", r.Addr, time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := fmt.Fprintf(c, "%s\r\n", strings.Join(words, " ")); err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err == nil && strings.HasPrefix(line, "-") {
+		err = fmt.Errorf("redis: %s", line)
+	}
+	return strings.TrimSpace(line), err
+}
+
+// Await waits until INFO has a line.
+func (r *Redis) Await(line string) {
+	r.t.Helper()
+	within(r.t, 20*time.Second, "redis-server's "+line, r.Process, func() error {
+		c, err := net.DialTimeout("tcp", r.Addr, time.Second)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(time.Second))
+		fmt.Fprint(c, "INFO replication\r\n")
+		b := make([]byte, 1<<16)
+		n, err := c.Read(b)
+		if err == nil && !strings.Contains(string(b[:n]), line) {
+			err = fmt.Errorf("INFO says %q", b[:n])
+		}
+		return err
+	})
+}
+
+// MustDo is Do that must succeed.
+func (r *Redis) MustDo(words ...string) string {
+	r.t.Helper()
+	answer, err := r.Do(words...)
+	if err != nil {
+		r.t.Fatalf("%q: %v", words, err)
+	}
+	return answer
+}

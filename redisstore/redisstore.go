@@ -1,0 +1,140 @@
+// Package redisstore keeps revocations and session keys on Redis 6.2 or newer, or on
+// a server that speaks its language (streams, scripts). One [Store] is a
+// [revoke.Log] for [revoke.Follow] and a [keystore.Store] for [keystore.Open]:
+//
+//	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
+//	store, err := redisstore.New(client, redisstore.Config{})
+//	revocations, err := revoke.Follow(store, revoke.Policy{})
+//	keys, err := keystore.Open(ctx, store, wrapping, keystore.Policy{})
+//
+// No request asks Redis: each instance follows it from memory.
+//
+// # What the server must be configured to
+//
+// A write is acknowledged when one server has it in memory. What that is worth is
+// the server's configuration:
+//
+//   - maxmemory-policy must be noeviction: any other may drop the log or the keys.
+//   - With appendonly yes and appendfsync always, what was acknowledged survives a
+//     crash; with everysec, the default, up to a second of it is lost.
+//   - With replicas, [Config.Replicas] has each write wait until so many have it. A
+//     failover to one of them then loses nothing that was acknowledged; to another
+//     one it may. Redis does not choose by that, so that this is no proof.
+//
+// What a server loses is found out, and instances that know it give it back. It is
+// lost for good only if all of them have stopped meanwhile.
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/sealed/keystore"
+	"example.com/sealed/revoke"
+)
+
+// Config is optional. The zero Config has the defaults.
+type Config struct {
+	// Prefix begins the names of the two Redis keys, PREFIX:revocations and
+	// PREFIX:keys. Default "sealed".
+	Prefix string
+
+	// Replicas is how many replicas must have a write before it is acknowledged
+	// (WAIT). Default none. If there are too few, Revoke returns an error, and the
+	// write has happened on the others.
+	Replicas int
+
+	// WaitTimeout is how long to wait for the replicas. Default one second.
+	WaitTimeout time.Duration
+}
+
+// A Store is a [revoke.Log] and a [keystore.Store] on Redis. Its methods may be
+// called concurrently.
+type Store struct {
+	client redis.UniversalClient
+	config Config
+	stream string
+	keys   string
+}
+
+var (
+	_ revoke.Log     = (*Store)(nil)
+	_ keystore.Store = (*Store)(nil)
+)
+
+// New returns a store on a client, which stays the caller's: nothing of the store
+// needs to be closed. It makes no connection.
+func New(client redis.UniversalClient, config Config) (*Store, error) {
+	if client == nil {
+		return nil, errors.New("redisstore: no client")
+	}
+	if config.Replicas < 0 || config.WaitTimeout < 0 {
+		return nil, errors.New("redisstore: negative Replicas or WaitTimeout")
+	}
+	if config.Prefix == "" {
+		config.Prefix = "sealed"
+	}
+	if config.WaitTimeout == 0 {
+		config.WaitTimeout = time.Second
+	}
+	return &Store{client, config, config.Prefix + ":revocations", config.Prefix + ":keys"}, nil
+}
+
+// read runs a script that changes nothing, and returns its answer.
+func (s *Store) read(ctx context.Context, script, key string, args ...any) (any, error) {
+	return within(ctx, func(ctx context.Context) (any, error) {
+		return s.client.Eval(ctx, script, []string{key}, args...).Result()
+	})
+}
+
+// write runs a script, and waits for replicas. Both go over one connection, as
+// WAIT speaks of what that has written.
+func (s *Store) write(ctx context.Context, script, key string, args ...any) (any, error) {
+	if s.config.Replicas == 0 {
+		return s.read(ctx, script, key, args...)
+	}
+	return within(ctx, func(ctx context.Context) (any, error) {
+		var answer, wait *redis.Cmd
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			answer = p.Eval(ctx, script, []string{key}, args...)
+			wait = p.Do(ctx, "WAIT", s.config.Replicas, s.config.WaitTimeout.Milliseconds())
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if n, err := wait.Int(); err != nil || n < s.config.Replicas {
+			return nil, fmt.Errorf("%d replicas have the write, want %d", n, s.config.Replicas)
+		}
+		return answer.Result()
+	})
+}
+
+// within makes a call that ends with its context, which go-redis does not do while
+// it waits for an answer. The connection is freed by the client's ReadTimeout.
+func within[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := call(ctx)
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var zero T
+		return zero, ctx.Err()
+	}
+}
+
+func wrapped(what string, err error) error {
+	return fmt.Errorf("redisstore: %s: %w", what, err)
+}

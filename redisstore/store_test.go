@@ -1,0 +1,238 @@
+package redisstore_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/sealed"
+	"example.com/sealed/internal/mutation"
+	"example.com/sealed/internal/testserver"
+	"example.com/sealed/keystore"
+	"example.com/sealed/keystore/keystoretest"
+	"example.com/sealed/redisstore"
+	"example.com/sealed/revoke"
+	"example.com/sealed/revoke/revoketest"
+)
+
+func connect(t testing.TB, addr string, config redisstore.Config) *redisstore.Store {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, DialTimeout: time.Second})
+	t.Cleanup(func() { client.Close() })
+	s, err := redisstore.New(client, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// prefix gives each test keys of its own on one server.
+func prefix(t testing.TB) redisstore.Config {
+	return redisstore.Config{Prefix: strings.ReplaceAll(t.Name(), " ", "_")}
+}
+
+func TestKeystoreContract(t *testing.T) {
+	server := testserver.StartRedis(t)
+	keystoretest.Run(t, func(t *testing.T) keystore.Store { return connect(t, server.Addr, prefix(t)) })
+}
+
+func TestLogContract(t *testing.T) {
+	server := testserver.StartRedis(t)
+	streamOf := func(t *testing.T) string { return prefix(t).Prefix + ":revocations" }
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { client.Close() })
+	revoketest.Run(t, func(t *testing.T) revoke.Log { return connect(t, server.Addr, prefix(t)) },
+		map[string]func(*testing.T, revoke.Log){
+			"the server was emptied": func(*testing.T, revoke.Log) { server.MustDo("FLUSHALL") },
+			"the stream is gone":     func(t *testing.T, _ revoke.Log) { server.MustDo("DEL", streamOf(t)) },
+			"its last entries are":   func(t *testing.T, _ revoke.Log) { deleteLast(t, client, streamOf(t), 10) },
+			"all but the last were trimmed": func(t *testing.T, _ revoke.Log) {
+				if err := client.XTrimMaxLen(t.Context(), streamOf(t), 1).Err(); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"no data after a restart": func(*testing.T, revoke.Log) { server.Kill(); server.Forget(); server.Restart() },
+		})
+}
+
+func deleteLast(t *testing.T, client *redis.Client, stream string, n int64) {
+	t.Helper()
+	last, err := client.XRevRangeN(t.Context(), stream, "+", "-", n).Result()
+	if err != nil || len(last) != int(n) {
+		t.Fatalf("%d entries, %v", len(last), err)
+	}
+	for _, e := range last {
+		if err := client.XDel(t.Context(), stream, e.ID).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func revocation(n byte) sealed.Revocation {
+	return sealed.Revocation{ID: sealed.ID{n, 1}, Until: time.Now().Add(time.Hour)}
+}
+
+// TestSimulation is what the mutations have to fail: losses that only the chain, or
+// only the fence, can tell.
+func TestSimulation(t *testing.T) {
+	server := testserver.StartRedis(t)
+	s := connect(t, server.Addr, redisstore.Config{})
+	var cursors []string
+	for n := range byte(5) {
+		if err := s.Append(t.Context(), []sealed.Revocation{revocation(n)}); err != nil {
+			t.Fatal(err)
+		}
+		page, err := s.Read(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cursors = append(cursors, page.Cursor)
+	}
+	id, _, _ := strings.Cut(cursors[2], "/")
+	server.MustDo("XDEL", "sealed:revocations", id)
+	for n, want := range []error{nil, revoke.ErrGap, revoke.ErrGap, nil, nil} {
+		if n == 0 {
+			continue // it reads the second, and then comes to the gap
+		}
+		if _, err := s.Read(t.Context(), cursors[n]); !errors.Is(err, want) {
+			t.Errorf("seed chain: with entry 2 gone, Read from entry %d: %v, want %v", n, err, want)
+		}
+	}
+	if _, err := s.Read(t.Context(), cursors[0]); !errors.Is(err, revoke.ErrGap) {
+		t.Errorf("seed chain: a page over the gap: %v, want ErrGap", err)
+	}
+
+	// Trimmed, although it had not expired.
+	server.MustDo("XTRIM", "sealed:revocations", "MAXLEN", "1")
+	if _, err := s.Read(t.Context(), cursors[4]); !errors.Is(err, revoke.ErrGap) {
+		t.Errorf("seed first: of a stream that was trimmed behind the reader: %v, want ErrGap", err)
+	}
+
+	// An entry with the ID of one that is lost, as a clock that went back gives it.
+	id, _, _ = strings.Cut(cursors[4], "/")
+	server.MustDo("DEL", "sealed:revocations")
+	if _, err := s.Read(t.Context(), cursors[4]); !errors.Is(err, revoke.ErrGap) {
+		t.Errorf("seed fence: of a stream that is gone: %v, want ErrGap", err)
+	}
+	server.MustDo("XADD", "sealed:revocations", id, "p", "0-0", "m", "0", "u", "1", "n", "0123456789abcdef", "r", "\"\"")
+	if _, err := s.Read(t.Context(), cursors[4]); !errors.Is(err, revoke.ErrGap) {
+		t.Errorf("seed fence: of another entry with its ID: %v, want ErrGap", err)
+	}
+}
+
+// The tests of losses fail when what they test is taken out.
+func TestMutations(t *testing.T) {
+	mutation.Catch(t, mutation.Mutations{
+		"no chain check":             {{"log.go", "if id != \"\" && e.before != id {", "if false {"}},
+		"no fence":                   {{"log.go", "if not at[1] or at[1][2][8] ~= ARGV[2] then", "if false then"}},
+		"no look at the first entry": {{"log.go", "f.latest >= time.Now().UnixMilli()", "false"}},
+		"a fence by ID":              {{"log.go", "if not at[1] or at[1][2][8] ~= ARGV[2] then", "if not at[1] then"}},
+	})
+}
+
+// What others wrote there is an error, not an empty log.
+func TestForeignData(t *testing.T) {
+	server := testserver.StartRedis(t)
+	s := connect(t, server.Addr, redisstore.Config{})
+	for _, words := range [][]string{
+		{"SET", "sealed:revocations", "x"}, {"XADD", "sealed:revocations", "*", "a", "b"},
+		{"XADD", "sealed:revocations", "*", "p", "0-0", "m", "0", "u", "1", "n", "0123456789abcdef", "r", "sxxx"},
+		{"XADD", "sealed:revocations", "*", "p", "0-0", "m", "0", "u", "1", "n", "0123456789abcdef", "r", "uxxxxxxxxxxxxxxxxxxxx"},
+	} {
+		server.MustDo("FLUSHALL")
+		server.MustDo(words...)
+		if _, err := s.Read(t.Context(), ""); err == nil || errors.Is(err, revoke.ErrGap) {
+			t.Errorf("%q: %v, want an error", words, err)
+		}
+	}
+	for _, words := range [][]string{{"SET", "sealed:keys", "x"}, {"HSET", "sealed:keys", "d", "x"}, {"HSET", "sealed:keys", "v", "x"}} {
+		server.MustDo("FLUSHALL")
+		server.MustDo(words...)
+		if d, v, err := s.Load(t.Context()); err == nil {
+			t.Errorf("%q: Load: %q, version %q, want an error", words, d, v)
+		}
+	}
+}
+
+func TestNew(t *testing.T) {
+	client := redis.NewClient(&redis.Options{})
+	defer client.Close()
+	for _, config := range []redisstore.Config{{Replicas: -1}, {WaitTimeout: -1}} {
+		if _, err := redisstore.New(client, config); err == nil {
+			t.Errorf("New accepts %+v", config)
+		}
+	}
+	if _, err := redisstore.New(nil, redisstore.Config{}); err == nil {
+		t.Error("New accepts no client")
+	}
+}
+
+// With Replicas, a write that too few have is not acknowledged.
+func TestReplicas(t *testing.T) {
+	server := testserver.StartRedis(t)
+	s := connect(t, server.Addr, redisstore.Config{Replicas: 1, WaitTimeout: 300 * time.Millisecond})
+	if err := s.Append(t.Context(), []sealed.Revocation{revocation(1)}); err == nil || !strings.Contains(err.Error(), "0 replicas") {
+		t.Errorf("Append without replicas: %v", err)
+	}
+	if _, err := s.Save(t.Context(), []byte("x"), ""); err == nil || !strings.Contains(err.Error(), "0 replicas") {
+		t.Errorf("Save without replicas: %v", err)
+	}
+	host, port, _ := strings.Cut(server.Addr, ":")
+	replica := testserver.StartRedis(t, "--replicaof", host+" "+port)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := s.Append(t.Context(), []sealed.Revocation{revocation(2)})
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Append with a replica: %v", err)
+		}
+	}
+	page, err := connect(t, replica.Addr, redisstore.Config{}).Read(t.Context(), "")
+	if err != nil || page.Revocations[len(page.Revocations)-1].ID != (sealed.ID{2, 1}) {
+		t.Errorf("the replica does not have what was acknowledged: %+v, %v", page, err)
+	}
+}
+
+// A keyring on Redis, end to end.
+func TestKeysOnRedis(t *testing.T) {
+	server := testserver.StartRedis(t)
+	wrapping := []sealed.Key{sealed.GenerateKey()}
+	var managers []*sealed.Manager[string]
+	for range 2 {
+		keys, err := keystore.Open(t.Context(), connect(t, server.Addr, redisstore.Config{}), wrapping, keystore.Policy{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(keys.Close)
+		m, err := sealed.New(keys.Keyring(), sealed.Config[string]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		managers = append(managers, m)
+	}
+	token, err := managers[0].Seal("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := managers[1].Open(t.Context(), token); err != nil || got != "alice" {
+		t.Errorf("the other instance opens it as %q, %v", got, err)
+	}
+	// Nothing on the server is a session key.
+	dump, err := filepath.Glob(filepath.Join(server.Folder(), "appendonlydir", "*"))
+	if err != nil || len(dump) == 0 {
+		t.Fatalf("no files of the server: %v", err)
+	}
+	for _, file := range dump {
+		text, err := os.ReadFile(file)
+		if err != nil || strings.Contains(string(text), "sealed-key") {
+			t.Errorf("%s holds a key, or cannot be read: %v", file, err)
+		}
+	}
+}
