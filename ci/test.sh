@@ -23,12 +23,36 @@ echo "$required"
 [ "$required" = "github.com/fxamacker/cbor/v2 github.com/google/go-cmp golang.org/x/crypto" ] ||
   fail "the root go.mod requires more or less than the design allows"
 
-browser() { command -v chromium chromium-browser google-chrome 2>/dev/null | head -1; }
-part "a browser for e2e"
-if [ -z "${CHROMIUM:-$(browser)}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1 || true
-fi
-echo "${CHROMIUM:-$(browser)}"
+browser() { command -v "${CHROMIUM:-chromium}" chromium-browser google-chrome 2>/dev/null | head -1; }
+redis() { command -v redis-server; }
+postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -1 | grep . || command -v postgres; }
+
+# install installs a Debian package unless a program is there already.
+install() {
+  "$1" >/dev/null && return
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
+  [ -n "${updated:-}" ] || { apt-get update -qq >/dev/null 2>&1 && updated=1; } || true
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null 2>&1 || true
+}
+part "a browser and servers to test against"
+install browser chromium
+install redis redis-server
+install postgres postgresql
+for program in browser redis postgres; do echo "$program: $("$program" || echo none)"; done
+
+# test_module runs a module's tests, or what of them can be run here.
+test_module() {
+  case $1 in
+    ./e2e) if ! browser >/dev/null; then
+        not_run+=("e2e in a browser: install Chromium, or name it in CHROMIUM")
+        go test -race -shuffle=on -count=1 -skip Chromium ./...
+        return
+      fi ;;
+    ./redisstore) redis >/dev/null || { not_run+=("$1: install redis-server"); return; } ;;
+    ./pgstore) postgres >/dev/null || { not_run+=("$1: install PostgreSQL"); return; } ;;
+  esac
+  go test -race -shuffle=on -count=1 ./...
+}
 
 for module in $(modules); do
   cd "$root/$module"
@@ -37,12 +61,7 @@ for module in $(modules); do
   go vet ./...
   go run "$staticcheck" ./...
   part "$module: go test -race -shuffle=on"
-  if [ "$module" = ./e2e ] && [ -z "${CHROMIUM:-$(browser)}" ]; then
-    not_run+=("e2e in a browser: install Chromium, or name it in CHROMIUM")
-    go test -race -shuffle=on -count=1 -skip Chromium ./...
-  else
-    go test -race -shuffle=on -count=1 ./...
-  fi
+  test_module "$module"
 done
 cd "$root"
 

@@ -117,6 +117,13 @@ func (w *World) Lost() {
 	w.lost = time.Now()
 }
 
+// Acknowledged adds to the ledger what somebody else has revoked.
+func (w *World) Acknowledged(id sealed.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ledger = append(w.ledger, acknowledged{id, time.Now()})
+}
+
 // write revokes sessions on a replica.
 func (w *World) write(r *revoke.Replica, stop <-chan struct{}) {
 	for {

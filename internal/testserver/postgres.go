@@ -1,0 +1,197 @@
+package testserver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Postgres is a PostgreSQL server with a cluster of its own, and a superuser
+// postgres who needs no password.
+type Postgres struct {
+	*Process
+	Addr   string
+	t      testing.TB
+	folder string
+	port   int
+}
+
+// StartPostgres makes a cluster and starts a server on it. Without PostgreSQL the
+// test fails: it is part of CI.
+func StartPostgres(t testing.TB) *Postgres {
+	t.Helper()
+	p := newPostgres(t)
+	p.run("initdb", "-D", p.folder, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+	p.Restart()
+	return p
+}
+
+func newPostgres(t testing.TB) *Postgres {
+	t.Helper()
+	// Not t.TempDir, whose parents are not for the user postgres.
+	folder, err := os.MkdirTemp("", "sealed-postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	if uid, gid, ok := postgresUser(); ok {
+		if err := os.Chown(folder, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := freePort(t)
+	return &Postgres{t: t, folder: folder, port: port, Addr: fmt.Sprint("127.0.0.1:", port)}
+}
+
+// postgresUser returns whom to run as: PostgreSQL does not run as root.
+func postgresUser() (uid, gid int, ok bool) {
+	if os.Geteuid() != 0 {
+		return 0, 0, false
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return 0, 0, false
+	}
+	uid, _ = strconv.Atoi(u.Uid)
+	gid, _ = strconv.Atoi(u.Gid)
+	return uid, gid, true
+}
+
+// command returns one of the programs of PostgreSQL.
+func (p *Postgres) command(name string, args ...string) *exec.Cmd {
+	p.t.Helper()
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	path, err := exec.LookPath(name)
+	if len(found) > 0 { // Debian's folder, past the wrappers of others
+		path, err = slices.Max(found), nil
+	}
+	if err != nil {
+		p.t.Fatalf("no %s: install PostgreSQL (Debian: postgresql)", name)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if uid, gid, ok := postgresUser(); ok {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+	return cmd
+}
+
+func (p *Postgres) run(name string, args ...string) {
+	p.t.Helper()
+	if out, err := p.command(name, args...).CombinedOutput(); err != nil {
+		p.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// Restart starts the server again, after Kill, with the data that it has.
+func (p *Postgres) Restart() {
+	p.t.Helper()
+	os.Remove(filepath.Join(p.folder, "postmaster.pid"))
+	p.Process = start(p.t, p.command("postgres", "-D", p.folder, "-p", fmt.Sprint(p.port),
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "shared_buffers=32MB",
+		"-c", "max_connections=60", "-c", "wal_level=replica", "-c", "hot_standby=on"))
+	p.t.Cleanup(p.Kill)
+	within(p.t, 30*time.Second, "postgres", p.Process, func() error {
+		return p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", fmt.Sprint(p.port), "-U", "postgres").Run()
+	})
+}
+
+// Kill ends the server and all that it has started as a power failure does.
+func (p *Postgres) Kill() {
+	p.signal(syscall.SIGSTOP) // so that it starts nothing more
+	p.signal(syscall.SIGKILL)
+	p.Process.Kill()
+}
+
+// Stop stops the server and all that it has started in its tracks.
+func (p *Postgres) Stop() { p.signal(syscall.SIGSTOP) }
+
+// Continue ends Stop.
+func (p *Postgres) Continue() { p.signal(syscall.SIGCONT) }
+
+func (p *Postgres) signal(s syscall.Signal) {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	main := p.cmd.Process.Pid
+	for _, pid := range append([]int{main}, children(main)...) {
+		if err := syscall.Kill(pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
+			p.t.Errorf("signalling %d: %v", pid, err)
+		}
+	}
+}
+
+// children returns the process IDs of what a process has started.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		// "PID (name) state parent": the name may hold anything.
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Forget has the next Restart start with an empty cluster.
+func (p *Postgres) Forget() {
+	p.t.Helper()
+	fresh := newPostgres(p.t)
+	p.folder = fresh.folder
+	p.run("initdb", "-D", p.folder, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+}
+
+// Copy copies the data of the server, which is not running.
+func (p *Postgres) Copy() (folder string) {
+	p.t.Helper()
+	folder = newPostgres(p.t).folder
+	if out, err := exec.Command("cp", "-a", p.folder+"/.", folder).CombinedOutput(); err != nil {
+		p.t.Fatalf("copying: %v\n%s", err, out)
+	}
+	return folder
+}
+
+// Restore has the next Restart start with a copy.
+func (p *Postgres) Restore(folder string) { p.folder = folder }
+
+// Standby starts a replica that follows the server at addr.
+func (p *Postgres) Standby(addr string) *Postgres {
+	p.t.Helper()
+	host, port, _ := strings.Cut(addr, ":")
+	s := newPostgres(p.t)
+	s.run("pg_basebackup", "-D", s.folder, "-R", "-X", "stream", "-h", host, "-p", port, "-U", "postgres", "-c", "fast")
+	if err := os.Chmod(s.folder, 0o700); err != nil {
+		p.t.Fatal(err)
+	}
+	s.Restart()
+	return s
+}
+
+// Promote makes a standby a primary.
+func (p *Postgres) Promote() {
+	p.t.Helper()
+	p.run("pg_ctl", "promote", "-D", p.folder, "-w")
+}
+
+// URL returns how to connect to an address, the server's or a proxy's.
+func (p *Postgres) URL(addr string) string {
+	return "postgres://postgres@" + addr + "/postgres?sslmode=disable&connect_timeout=2"
+}

@@ -1,0 +1,153 @@
+// Package pgstore keeps revocations and session keys in PostgreSQL 13 or newer. One
+// [Store] is a [revoke.Log] for [revoke.Follow] and a [keystore.Store] for
+// [keystore.Open]:
+//
+//	pool, err := pgxpool.New(ctx, "postgres://...")
+//	store, err := pgstore.New(pool, pgstore.Config{})
+//	err = store.Migrate(ctx)
+//	revocations, err := revoke.Follow(store, revoke.Policy{})
+//	keys, err := keystore.Open(ctx, store, wrapping, keystore.Policy{})
+//
+// No request asks the database: each instance follows it from memory.
+// [Store.RevokeTx] revokes in a transaction of the caller's, such as that which
+// changes a password.
+//
+// # What the server must be configured to
+//
+//   - With synchronous_commit on, the default, what was acknowledged survives a crash
+//     of the server. With off, the last moments of it are lost.
+//   - With synchronous_standby_names, it survives a failover to one of those. A
+//     failover to another standby loses what that lacks.
+//   - The connection must go to the primary, and not through a pooler that shares
+//     sessions between statements, if hints are to come (LISTEN). Without them an
+//     instance hears of a revocation with its next poll.
+//
+// What a server loses is found out, and instances that know it give it back. It is
+// lost for good only if all of them have stopped meanwhile. Rows that somebody has
+// deleted by hand are not missed.
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/sealed/keystore"
+	"example.com/sealed/revoke"
+)
+
+// Config is optional. The zero Config has the defaults.
+type Config struct {
+	// Prefix begins the names of the tables, and is the channel of the hints.
+	// Lower-case letters, digits and underscores, at most 30. Default "sealed".
+	Prefix string
+}
+
+// A Store is a [revoke.Log] and a [keystore.Store] in PostgreSQL. Its methods may
+// be called concurrently.
+type Store struct {
+	pool   *pgxpool.Pool
+	prefix string
+	id     string // of this store's witness
+
+	mu         sync.Mutex
+	partitions map[int64]bool // the weeks that are known to have a partition
+	witness    int64          // as it was last written
+
+	hints    sync.Mutex // held by the one that listens
+	listener *pgx.Conn
+	closed   bool
+}
+
+var (
+	_ revoke.Log     = (*Store)(nil)
+	_ keystore.Store = (*Store)(nil)
+)
+
+var prefixForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,29}$`)
+
+// New returns a store on a pool, which stays the caller's. It makes no connection.
+func New(pool *pgxpool.Pool, config Config) (*Store, error) {
+	if config.Prefix == "" {
+		config.Prefix = "sealed"
+	}
+	if !prefixForm.MatchString(config.Prefix) {
+		return nil, fmt.Errorf("pgstore: prefix %.40q: it takes lower-case letters, digits and underscores, at most 30", config.Prefix)
+	}
+	if pool == nil {
+		return nil, errors.New("pgstore: no pool")
+	}
+	return &Store{pool: pool, prefix: config.Prefix, id: newID(), partitions: map[int64]bool{}}, nil
+}
+
+// Close ends the connection that waits for hints, if there is one. The pool stays
+// open. Close the replica first.
+func (s *Store) Close() {
+	s.hints.Lock()
+	defer s.hints.Unlock()
+	s.closed = true
+	s.hangUp()
+}
+
+// The tables. PREFIX_revocations has a partition for each week of Until, which is
+// dropped as a whole.
+//
+// xid is the transaction that has written the row: see Read. ord tells rows of one
+// transaction apart.
+const schema = `
+CREATE TABLE IF NOT EXISTS %[1]s_revocations (
+	xid     xid8        NOT NULL DEFAULT pg_current_xact_id(),
+	ord     bigint      NOT NULL DEFAULT nextval('%[1]s_revocations_ord'),
+	id      bytea,
+	subject bytea,
+	before  timestamptz,
+	until   timestamptz NOT NULL,
+	CHECK ((id IS NULL) <> (subject IS NULL)),
+	CHECK ((subject IS NULL) = (before IS NULL))
+) PARTITION BY RANGE (until);
+CREATE INDEX IF NOT EXISTS %[1]s_revocations_xid ON %[1]s_revocations (xid, ord);
+CREATE TABLE IF NOT EXISTS %[1]s_witnesses (
+	id   text        PRIMARY KEY,
+	seq  bigint      NOT NULL,
+	seen timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS %[1]s_keys (
+	one      boolean PRIMARY KEY DEFAULT true CHECK (one),
+	document bytea   NOT NULL,
+	version  text    NOT NULL
+);`
+
+// Migrate makes the tables, unless they are there. It may be run by every instance,
+// at once, at every start.
+func (s *Store) Migrate(ctx context.Context) error {
+	sql := fmt.Sprintf("CREATE SEQUENCE IF NOT EXISTS %[1]s_revocations_ord;"+schema, s.prefix)
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := s.lock(ctx, tx); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, sql)
+		return err
+	})
+	if err != nil {
+		return wrapped("migrating", err)
+	}
+	now := time.Now()
+	return s.ensure(ctx, []time.Time{now, now.Add(week)})
+}
+
+// lock keeps out others that change the tables, until the end of the transaction.
+func (s *Store) lock(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", s.prefix+" migration")
+	return err
+}
+
+// sql fills in the prefix, of which New has made sure that it is harmless.
+func (s *Store) sql(format string) string { return fmt.Sprintf(format, s.prefix) }
+
+func wrapped(what string, err error) error { return fmt.Errorf("pgstore: %s: %w", what, err) }
