@@ -6,18 +6,23 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"example.com/sealed"
+	"example.com/sealed/revoke"
 )
 
 // reference is the session that all figures of this project are measured with.
@@ -64,14 +69,14 @@ func serve(b *testing.B, h http.Handler, cookies ...*http.Cookie) {
 
 // benchManager returns a manager, the secret of its key, and the cookies of a
 // session that holds data.
-func benchManager[T any](b *testing.B, data T, cookie sealed.Cookie) (*sealed.Manager[T], sealed.Key, []*http.Cookie) {
+func benchManager[T any](b *testing.B, data T, config sealed.Config[T]) (*sealed.Manager[T], sealed.Key, []*http.Cookie) {
 	b.Helper()
 	key := sealed.GenerateKey()
 	keys, err := sealed.NewKeyring(key)
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := sealed.New(keys, sealed.Config[T]{Cookie: cookie})
+	m, err := sealed.New(keys, config)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -86,13 +91,13 @@ func benchManager[T any](b *testing.B, data T, cookie sealed.Cookie) (*sealed.Ma
 
 // BenchmarkUntouched is a request whose handler never asks for the session.
 func BenchmarkUntouched(b *testing.B) {
-	m, _, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	m, _, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
 	serve(b, m.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), cookies...)
 }
 
 // BenchmarkGet is a request whose handler reads the session.
 func BenchmarkGet(b *testing.B) {
-	m, _, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	m, _, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
 	serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if s, err := m.Get(r.Context()); err != nil || s.UserID != 1042 {
 			b.Fatal(s, err)
@@ -100,9 +105,40 @@ func BenchmarkGet(b *testing.B) {
 	})), cookies...)
 }
 
+// BenchmarkGetListed is BenchmarkGet without a revocation list, and with one of five
+// million entries. Both hold the list in memory: a larger heap has the garbage
+// collector run less often, which is not what is measured.
+func BenchmarkGetListed(b *testing.B) {
+	list := revoke.NewList()
+	until := time.Now().Add(time.Hour)
+	for range 5_000_000 {
+		var id sealed.ID
+		binary.LittleEndian.PutUint64(id[:], mathrand.Uint64())
+		binary.LittleEndian.PutUint64(id[8:], mathrand.Uint64())
+		if err := list.Revoke(b.Context(), sealed.Revocation{ID: id, Until: until.Add(time.Duration(mathrand.Int64N(int64(24 * time.Hour))))}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, listed := range []bool{false, true} {
+		var config sealed.Config[reference]
+		if listed {
+			config.Revocations = list
+		}
+		m, _, cookies := benchManager(b, referenceSession(), config)
+		b.Run(fmt.Sprintf("list=%v", listed), func(b *testing.B) {
+			serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if s, err := m.Get(r.Context()); err != nil || s.UserID != 1042 {
+					b.Fatal(s, err)
+				}
+			})), cookies...)
+		})
+	}
+	runtime.KeepAlive(list)
+}
+
 // BenchmarkUpdate is a request whose handler changes the session.
 func BenchmarkUpdate(b *testing.B) {
-	m, _, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	m, _, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
 	serve(b, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := m.Update(r.Context(), func(s *reference) { s.Cart[0].Qty = 9 }); err != nil {
 			b.Fatal(err)
@@ -222,7 +258,7 @@ func (f *floor) set(w http.ResponseWriter, rec *floorRecord) error {
 
 // BenchmarkFloorGet is what BenchmarkGet is judged by.
 func BenchmarkFloorGet(b *testing.B) {
-	_, key, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	_, key, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
 	f := newFloor(b, key)
 	serve(b, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if rec, err := f.get(r); err != nil || rec.Data.UserID != 1042 {
@@ -233,7 +269,7 @@ func BenchmarkFloorGet(b *testing.B) {
 
 // BenchmarkFloorUpdate is what BenchmarkUpdate is judged by.
 func BenchmarkFloorUpdate(b *testing.B) {
-	_, key, cookies := benchManager(b, referenceSession(), sealed.Cookie{})
+	_, key, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
 	f := newFloor(b, key)
 	serve(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec, err := f.get(r)
@@ -253,7 +289,7 @@ func BenchmarkSize(b *testing.B) {
 		Text string `cbor:"1,keyasint"`
 	}
 	for _, size := range []int{100, 1 << 10, 2800, 4 << 10, 8 << 10, 16 << 10} {
-		m, _, cookies := benchManager(b, blob{strings.Repeat("x", size)}, sealed.Cookie{MaxChunks: 8})
+		m, _, cookies := benchManager(b, blob{strings.Repeat("x", size)}, sealed.Config[blob]{Cookie: sealed.Cookie{MaxChunks: 8}})
 		b.Run(fmt.Sprintf("get/%d", size), func(b *testing.B) {
 			serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				if _, err := m.Get(r.Context()); err != nil {

@@ -7,7 +7,7 @@ rounds=${1:-15}
 go test -c -o /tmp/sealed-bench.$$ .
 trap 'rm -f /tmp/sealed-bench.$$' EXIT
 for _ in $(seq "$rounds"); do
-  /tmp/sealed-bench.$$ -test.run '^$' -test.bench '^Benchmark(Untouched|Get|Update|FloorGet|FloorUpdate)$' -test.benchtime 0.2s
+  /tmp/sealed-bench.$$ -test.run '^$' -test.bench '^Benchmark(Untouched|Get|GetListed|Update|FloorGet|FloorUpdate)$' -test.benchtime 0.2s
 done | awk '
   /^Benchmark/ { sub(/-[0-9]+$/, "", $1); sub(/^Benchmark/, "", $1); n[$1]++; ns[$1, n[$1]] = $3; bytes[$1] = $5; allocs[$1] = $7 }
   function median(name,   i, j, t, v, c) {
@@ -16,10 +16,11 @@ done | awk '
     return v[int((c + 1) / 2)]
   }
   END {
-    split("Untouched Get FloorGet Update FloorUpdate", names, " ")
-    printf "%-12s %10s %8s %8s   medians of %d rounds\n", "benchmark", "ns/op", "B/op", "allocs", n["Get"]
-    for (i = 1; i <= 5; i++) printf "%-12s %10.0f %8d %8d\n", names[i], median(names[i]), bytes[names[i]], allocs[names[i]]
+    split("Untouched Get FloorGet Update FloorUpdate GetListed/list=false GetListed/list=true", names, " ")
+    printf "%-22s %10s %8s %8s   medians of %d rounds\n", "benchmark", "ns/op", "B/op", "allocs", n["Get"]
+    for (i = 1; i <= 7; i++) printf "%-22s %10.0f %8d %8d\n", names[i], median(names[i]), bytes[names[i]], allocs[names[i]]
     printf "\nUntouched / FloorGet    %.2f (at most 0.25)\n", median("Untouched") / median("FloorGet")
     printf "Get / FloorGet          %.2f (at most 1.05)\n", median("Get") / median("FloorGet")
+    printf "with a list / without   %.2f (at most 1.10; the list has five million entries)\n", median("GetListed/list=true") / median("GetListed/list=false")
     printf "Update / FloorUpdate    %.2f (at most 1.10)\n", median("Update") / median("FloorUpdate")
   }'
