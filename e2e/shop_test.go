@@ -307,6 +307,20 @@ func TestShop(t *testing.T) {
 	if a := phone.session(); a.Subject != "alice" {
 		t.Errorf("a login after logout everywhere: %+v", a)
 	}
+
+	// And everywhere but here: this session goes on, under another ID.
+	laptop.post("/login", "user", "alice", "password", "demo")
+	before := laptop.session()
+	copied := laptop.copy()
+	laptop.post("/logout-elsewhere")
+	if a := laptop.session(); a.Subject != "alice" || a.ID == before.ID {
+		t.Errorf("here, after logout elsewhere: %+v, before %+v", a, before)
+	}
+	for what, v := range map[string]*visitor{"the phone": phone, "a copy of the cookie": copied} {
+		if a := v.session(); !strings.Contains(a.Error, "revoked") {
+			t.Errorf("%s after logout elsewhere: %+v", what, a)
+		}
+	}
 }
 
 // Bad input is answered with the status and page that it deserves.
@@ -328,6 +342,7 @@ func TestShopRefuses(t *testing.T) {
 		{"/cart", values("sku", "mug"), nil, 400},
 		{"/theme", values("theme", "pink"), nil, 400},
 		{"/logout-everywhere", nil, nil, 403},
+		{"/logout-elsewhere", nil, nil, 403},
 		{"/nowhere", nil, nil, 404},
 		{"/logout", nil, []string{"Sec-Fetch-Site", "cross-site"}, 403},
 		{"/keys/rotate", nil, []string{"Origin", "https://evil.example"}, 403},

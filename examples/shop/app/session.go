@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"example.com/sealed"
-	"example.com/sealed/revoke"
 )
 
 // session is what the shop knows of a visitor. All of it is in the cookie.
@@ -60,7 +59,7 @@ func (s *session) remove(sku string) {
 	s.Cart = slices.DeleteFunc(s.Cart, func(it item) bool { return it.SKU == sku })
 }
 
-func newSessions(ring *sealed.Keyring, insecure bool, observe func(context.Context, sealed.Event)) (*sealed.Manager[session], error) {
+func newSessions(ring *sealed.Keyring, revocations sealed.RevocationList, insecure bool, observe func(context.Context, sealed.Event)) (*sealed.Manager[session], error) {
 	return sealed.New(ring, sealed.Config[session]{
 		Cookie:      sealed.Cookie{Insecure: insecure},
 		Lifetime:    visitLife,
@@ -72,7 +71,7 @@ func newSessions(ring *sealed.Keyring, insecure bool, observe func(context.Conte
 			return sealed.Terms{}
 		},
 		Subject:     func(s session) string { return s.User },
-		Revocations: revoke.NewList(),
+		Revocations: revocations,
 		Observe:     observe,
 	})
 }

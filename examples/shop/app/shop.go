@@ -19,6 +19,7 @@ import (
 
 	"example.com/sealed"
 	"example.com/sealed/keystore"
+	"example.com/sealed/revoke"
 )
 
 //go:embed web
@@ -26,11 +27,13 @@ var web embed.FS
 
 // A Config is what a shop is made of. Log and Keys are required.
 type Config struct {
-	Keys     Keys
-	Policy   keystore.Policy // the keys', to show
-	Where    string          // the keys are, in words
-	Insecure bool            // a cookie without Secure, named "session"
-	Log      *slog.Logger
+	Keys        Keys
+	Policy      keystore.Policy       // the keys', to show
+	Where       string                // the keys are, in words
+	Revocations sealed.RevocationList // default one for this process alone
+	Instance    string                // the name of this one of many, or empty
+	Insecure    bool                  // a cookie without Secure, named "session"
+	Log         *slog.Logger
 }
 
 type shop struct {
@@ -48,8 +51,11 @@ func New(config Config) (http.Handler, error) {
 	if s.Insecure {
 		s.cookie = "session"
 	}
+	if s.Revocations == nil {
+		s.Revocations = revoke.NewList()
+	}
 	var err error
-	if s.sessions, err = newSessions(s.Keys.Keyring(), s.Insecure, s.events.observe); err != nil {
+	if s.sessions, err = newSessions(config.Keys.Keyring(), s.Revocations, s.Insecure, s.events.observe); err != nil {
 		return nil, err
 	}
 	s.pages, err = template.New("").Funcs(template.FuncMap{
@@ -72,6 +78,7 @@ func (s *shop) handler() http.Handler {
 	mux.HandleFunc("POST /login", s.login)
 	mux.HandleFunc("POST /logout", s.logout)
 	mux.HandleFunc("POST /logout-everywhere", s.logoutEverywhere)
+	mux.HandleFunc("POST /logout-elsewhere", s.logoutElsewhere)
 	mux.HandleFunc("POST /cart", s.addToCart)
 	mux.HandleFunc("POST /cart/remove", s.removeFromCart)
 	mux.HandleFunc("POST /theme", s.setTheme)
@@ -94,17 +101,18 @@ func (s *shop) handler() http.Handler {
 
 // view is what every page shows.
 type view struct {
-	Title   string
-	Path    string
-	Session session
-	Reason  string // why there is no session, if a cookie was refused
-	Flash   string
-	Page    any
+	Title    string
+	Path     string
+	Instance string
+	Session  session
+	Reason   string // why there is no session, if a cookie was refused
+	Flash    string
+	Page     any
 }
 
 // render shows a page with the visitor's session, whose flash message it takes.
 func (s *shop) render(w http.ResponseWriter, r *http.Request, status int, name, title string, page any) {
-	v := view{Title: title, Path: r.URL.Path, Page: page}
+	v := view{Title: title, Path: r.URL.Path, Instance: s.Instance, Page: page}
 	var err error
 	if v.Session, err = s.sessions.Get(r.Context()); errors.Is(err, sealed.ErrUnverified) {
 		http.Error(w, "The shop cannot check who you are. Please try again in a moment.", http.StatusServiceUnavailable)
@@ -289,6 +297,25 @@ func (s *shop) logoutEverywhere(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.logout(w, r)
+}
+
+// logoutElsewhere ends all sessions of the visitor but this one, which goes on
+// under a new ID.
+func (s *shop) logoutElsewhere(w http.ResponseWriter, r *http.Request) {
+	info, err := s.sessions.Info(r.Context())
+	if err != nil || info.Subject == "" {
+		s.fail(w, r, http.StatusForbidden, "Log in first.")
+		return
+	}
+	if err = s.sessions.RevokeSubject(r.Context(), info.Subject); err == nil {
+		err = s.sessions.Renew(r.Context())
+	}
+	if err != nil {
+		s.Log.Error("logout elsewhere", "error", err)
+		s.fail(w, r, http.StatusServiceUnavailable, "That did not work. Please try again.")
+		return
+	}
+	s.change(w, r, "/session", func(s *session) { s.Flash = "All your other sessions are logged out." })
 }
 
 func wantsJSON(r *http.Request) bool {

@@ -1,0 +1,17 @@
+package redisstore_test
+
+import (
+	"testing"
+
+	"example.com/sealed/internal/faulttest"
+	"example.com/sealed/internal/testserver"
+	"example.com/sealed/redisstore"
+	"example.com/sealed/revoke"
+)
+
+// BenchmarkLoad takes ten seconds, however often it is asked to run: use
+// -benchtime 1x.
+func BenchmarkLoad(b *testing.B) {
+	server := testserver.StartRedis(b)
+	faulttest.Load(b, func(b *testing.B) revoke.Log { return connect(b, server.Addr, redisstore.Config{}) })
+}
