@@ -25,6 +25,7 @@ echo "$required"
 
 browser() { command -v "${CHROMIUM:-chromium}" chromium-browser google-chrome 2>/dev/null | head -1; }
 redis() { command -v redis-server; }
+nginx() { command -v nginx; }
 postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -1 | grep . || command -v postgres; }
 
 # install installs a Debian package unless a program is there already.
@@ -38,7 +39,8 @@ part "a browser and servers to test against"
 install browser chromium
 install redis redis-server
 install postgres postgresql
-for program in browser redis postgres; do echo "$program: $("$program" || echo none)"; done
+install nginx nginx
+for program in browser redis postgres nginx; do echo "$program: $("$program" || echo none)"; done
 
 # test_module runs a module's tests, or what of them can be run here.
 test_module() {
@@ -49,6 +51,7 @@ test_module() {
         return
       fi ;;
     ./redisstore) redis >/dev/null || { not_run+=("$1: install redis-server"); return; } ;;
+    ./examples/cluster) { redis && nginx; } >/dev/null || { not_run+=("$1: install redis-server and nginx"); return; } ;;
     ./pgstore) postgres >/dev/null || { not_run+=("$1: install PostgreSQL"); return; } ;;
   esac
   go test -race -shuffle=on -count=1 ./...

@@ -1,0 +1,147 @@
+package main_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A visitor keeps the Secure cookie over http://, as browsers do on localhost.
+type visitor struct {
+	t      *testing.T
+	base   string
+	cookie string
+}
+
+func (v *visitor) do(method, path string, form url.Values) string {
+	v.t.Helper()
+	req, err := http.NewRequest(method, v.base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	if v.cookie != "" {
+		req.Header.Set("Cookie", v.cookie)
+	}
+	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode >= 500 {
+		v.t.Fatalf("%s %s: %s, %v\n%s", method, path, res.Status, err, body)
+	}
+	for _, c := range res.Cookies() {
+		v.cookie = c.Name + "=" + c.Value
+	}
+	return string(body)
+}
+
+func (v *visitor) session() (s struct{ Subject, Error string }) {
+	v.t.Helper()
+	if err := json.Unmarshal([]byte(v.do("GET", "/session", nil)), &s); err != nil {
+		v.t.Fatal(err)
+	}
+	return s
+}
+
+// A session that was begun on one instance goes on on all, through a rotation of
+// the keys; and logged out on one, a copy of its cookie is dead on all.
+func TestCluster(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "cluster")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, balancer := range []string{"nginx", "own"} {
+		t.Run(balancer, func(t *testing.T) {
+			front, instances := startCluster(t, bin, balancer)
+			v := &visitor{t: t, base: front}
+			v.do("POST", "/login", url.Values{"user": {"alice"}, "password": {"demo"}})
+			served := map[string]bool{}
+			for range 9 {
+				if s := v.session(); s.Subject != "alice" {
+					t.Fatalf("an instance does not know the session: %+v", s)
+				}
+				for _, name := range regexp.MustCompile(`comes from <b>(shop-\d)</b>`).FindAllStringSubmatch(v.do("GET", "/", nil), -1) {
+					served[name[1]] = true
+				}
+			}
+			if len(served) != 3 {
+				t.Errorf("served by %v, want all three", served)
+			}
+			v.do("POST", "/keys/rotate", nil)
+			for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				if s := v.session(); s.Subject != "alice" {
+					t.Fatalf("while keys rotate: %+v", s)
+				}
+			}
+			thief := *v
+			v.do("POST", "/cluster/copy", nil)
+			if page := v.do("GET", "/cluster", nil); strings.Count(page, "lets in alice") != 3 || strings.Count(page, "served this page") != 1 || strings.Count(page, "up to date") != 3 {
+				t.Errorf("the page before logout:\n%s", page)
+			}
+			v.do("POST", "/logout", nil)
+			time.Sleep(time.Second) // a poll, at the most
+			for _, base := range append(instances, front) {
+				thief.base = base
+				if s := thief.session(); !strings.Contains(s.Error, "revoked") {
+					t.Errorf("%s takes a copy of the cookie after logout: %+v", base, s)
+				}
+			}
+			if page := v.do("GET", "/cluster", nil); strings.Count(page, "session revoked") != 3 {
+				t.Errorf("the page after logout:\n%s", page)
+			}
+		})
+	}
+}
+
+func startCluster(t *testing.T, bin, balancer string) (front string, instances []string) {
+	t.Helper()
+	cmd := exec.Command(bin, "-addr", "127.0.0.1:0", "-balancer", balancer)
+	cmd.Env = append(os.Environ(), "REDIS_URL=")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		io.Copy(io.Discard, stdout)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the cluster ends with %v", err)
+		}
+	})
+	lines := bufio.NewScanner(stdout)
+	var out strings.Builder
+	for lines.Scan() {
+		fmt.Fprintln(&out, lines.Text())
+		if _, addr, ok := strings.Cut(lines.Text(), " listens on "); ok {
+			instances = append(instances, addr)
+		}
+		if _, rest, ok := strings.Cut(lines.Text(), "is open at "); ok {
+			front, _, _ = strings.Cut(rest, "/cluster")
+			break
+		}
+	}
+	if front == "" || len(instances) != 3 {
+		t.Fatalf("the cluster did not start:\n%s", &out)
+	}
+	return front, instances
+}
