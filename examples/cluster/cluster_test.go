@@ -15,6 +15,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/sealed"
+	"example.com/sealed/internal/testserver"
 )
 
 // A visitor keeps the Secure cookie over http://, as browsers do on localhost.
@@ -62,10 +65,7 @@ func (v *visitor) session() (s struct{ Subject, Error string }) {
 // A session that was begun on one instance goes on on all, through a rotation of
 // the keys; and logged out on one, a copy of its cookie is dead on all.
 func TestCluster(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "cluster")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin := build(t)
 	for _, balancer := range []string{"nginx", "own"} {
 		t.Run(balancer, func(t *testing.T) {
 			front, instances := startCluster(t, bin, balancer)
@@ -109,10 +109,71 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-func startCluster(t *testing.T, bin, balancer string) (front string, instances []string) {
+// While nobody can tell whether a session was revoked, the shop answers 503, and
+// leaves the cookie alone: nobody is logged out when Redis is back.
+func TestUnverified(t *testing.T) {
+	server := testserver.StartRedis(t)
+	front, _ := startCluster(t, build(t), "own", "REDIS_URL=redis://"+server.Addr, "SESSION_WRAPPING_KEY="+sealed.GenerateKey().Text())
+	v := &visitor{t: t, base: front}
+	v.do("POST", "/login", url.Values{"user": {"alice"}, "password": {"demo"}})
+	get := func(path string) *http.Response {
+		req, err := http.NewRequest("GET", front+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Cookie", v.cookie)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res
+	}
+	server.Stop()
+	statuses := func(want int) bool {
+		for range 3 { // the instances in turn
+			for _, path := range []string{"/", "/session", "/healthz"} {
+				if get(path).StatusCode != want {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	within := func(d time.Duration, want int) {
+		t.Helper()
+		for end := time.Now().Add(d); !statuses(want); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("not all answer %d after %v", want, d)
+			}
+		}
+	}
+	within(20*time.Second, http.StatusServiceUnavailable)
+	for range 3 {
+		if res := get("/"); len(res.Cookies()) != 0 {
+			t.Errorf("the cookie is touched: %v", res.Cookies())
+		}
+	}
+	server.Continue()
+	within(20*time.Second, http.StatusOK)
+	if s := v.session(); s.Subject != "alice" {
+		t.Errorf("after Redis is back: %+v", s)
+	}
+}
+
+func build(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "cluster")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+func startCluster(t *testing.T, bin, balancer string, env ...string) (front string, instances []string) {
 	t.Helper()
 	cmd := exec.Command(bin, "-addr", "127.0.0.1:0", "-balancer", balancer)
-	cmd.Env = append(os.Environ(), "REDIS_URL=")
+	cmd.Env = append(append(os.Environ(), "REDIS_URL="), env...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
