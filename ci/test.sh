@@ -52,6 +52,7 @@ test_module() {
       fi ;;
     ./redisstore) redis >/dev/null || { not_run+=("$1: install redis-server"); return; } ;;
     ./examples/cluster) { redis && nginx; } >/dev/null || { not_run+=("$1: install redis-server and nginx"); return; } ;;
+    ./bench) { redis && postgres; } >/dev/null || { not_run+=("$1: install redis-server and PostgreSQL"); return; } ;;
     ./pgstore) postgres >/dev/null || { not_run+=("$1: install PostgreSQL"); return; } ;;
   esac
   go test -race -shuffle=on -count=1 ./...
