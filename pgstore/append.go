@@ -47,12 +47,38 @@ func (s *Store) RevokeTx(ctx context.Context, tx pgx.Tx, revocations ...sealed.R
 	if len(revocations) == 0 {
 		return nil
 	}
+	if err := s.touch(ctx, tx, revocations); err != nil {
+		return wrapped("appending", err)
+	}
 	return s.append(ctx, tx, revocations)
+}
+
+// touch makes a transaction see the partitions that it needs. One that has the table
+// in use already does not hear of partitions that come later, until it uses
+// something new: a failure for want of one would be the end of it.
+func (s *Store) touch(ctx context.Context, tx pgx.Tx, revocations []sealed.Revocation) error {
+	weeks := map[int64]bool{}
+	for _, v := range revocations {
+		weeks[weekOf(ceil(v.Until))] = true
+	}
+	for w := range weeks {
+		s.mu.Lock()
+		delete(s.partitions, w) // somebody may have dropped it
+		s.mu.Unlock()
+		if err := s.ensure(ctx, tx, []time.Time{startOf(w)}); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "SELECT FROM "+s.partition(w)+" LIMIT 0"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // querier is a pool or a transaction.
 type querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // append writes rows, for which there must be partitions: in a transaction of the
@@ -70,7 +96,7 @@ func (s *Store) append(ctx context.Context, q querier, revocations []sealed.Revo
 		before := v.Before.Truncate(time.Millisecond)
 		subjects[i], befores[i] = []byte(v.Subject), &before
 	}
-	if err := s.ensure(ctx, untils); err != nil {
+	if err := s.ensure(ctx, q, untils); err != nil {
 		return err
 	}
 	_, err := q.Exec(ctx, s.sql(`
@@ -99,8 +125,10 @@ func (s *Store) forgetPartitions() {
 	clear(s.partitions)
 }
 
-// ensure makes partitions for the times, where there are none.
-func (s *Store) ensure(ctx context.Context, untils []time.Time) error {
+// ensure makes partitions for the times, where there are none. It looks with q, and
+// makes them over a connection of its own: the pool's may all be in the hands of
+// those who wait for this.
+func (s *Store) ensure(ctx context.Context, q querier, untils []time.Time) error {
 	for _, t := range untils {
 		w := weekOf(t)
 		s.mu.Lock()
@@ -109,7 +137,12 @@ func (s *Store) ensure(ctx context.Context, untils []time.Time) error {
 		if known {
 			continue
 		}
-		if err := s.makePartition(ctx, w); err != nil {
+		var there bool
+		err := q.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", s.partition(w)).Scan(&there)
+		if err == nil && !there {
+			err = s.makePartition(ctx, w)
+		}
+		if err != nil {
 			return wrapped("making a partition", err)
 		}
 		s.mu.Lock()
@@ -119,11 +152,20 @@ func (s *Store) ensure(ctx context.Context, untils []time.Time) error {
 	return nil
 }
 
+func (s *Store) partition(w int64) string {
+	return fmt.Sprintf("%s_revocations_w%d", s.prefix, w)
+}
+
 // makePartition attaches one to the table, which waits for nobody: CREATE TABLE ...
 // PARTITION OF would wait for every transaction that has written.
 func (s *Store) makePartition(ctx context.Context, w int64) error {
-	name := fmt.Sprintf("%s_revocations_w%d", s.prefix, w)
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer hangUp(conn)
+	name := s.partition(w)
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if err := s.lock(ctx, tx); err != nil {
 			return err
 		}
@@ -158,6 +200,9 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 				return wrapped("pruning", err)
 			}
 		}
+	}
+	if _, err := s.pool.Exec(ctx, s.sql("UPDATE %s_witnesses SET seen = now() WHERE id = $1"), s.id); err != nil {
+		return wrapped("pruning", err)
 	}
 	if _, err := s.pool.Exec(ctx, s.sql("DELETE FROM %s_witnesses WHERE seen < now() - interval '7 days'")); err != nil {
 		return wrapped("pruning", err)

@@ -59,7 +59,7 @@ func ExampleStore_RevokeTx() {
 
 func TestChangePassword(t *testing.T) {
 	server := testserver.StartPostgres(t)
-	exec(t, server, "CREATE TABLE users (name text PRIMARY KEY, password text); INSERT INTO users VALUES ('alice', 'old')")
+	execSQL(t, server, "CREATE TABLE users (name text PRIMARY KEY, password text); INSERT INTO users VALUES ('alice', 'old')")
 	a := &accounts{pool: pool(t, server.URL(server.Addr))}
 	var err error
 	if a.store, err = pgstore.New(a.pool, pgstore.Config{}); err != nil {

@@ -48,13 +48,13 @@ func faults(t *testing.T, server *testserver.Postgres) []faulttest.Fault {
 			server.Continue()
 		}, faulttest.Stale...),
 		faulttest.New("truncated", func(w *faulttest.World) {
-			exec(t, server, "TRUNCATE sealed_revocations")
+			execSQL(t, server, "TRUNCATE sealed_revocations")
 			w.Lost()
 		}, faulttest.Restored...),
 		faulttest.New("truncated behind the back of one that is cut off", func(w *faulttest.World) {
 			w.Proxies[0].Set(testserver.BlackHole)
 			time.Sleep(faulttest.Bound)
-			exec(t, server, "TRUNCATE sealed_revocations")
+			execSQL(t, server, "TRUNCATE sealed_revocations")
 			w.Lost()
 		}, faulttest.Restored...),
 		faulttest.New("a write transaction held open", func(w *faulttest.World) {

@@ -123,22 +123,41 @@ CREATE TABLE IF NOT EXISTS %[1]s_keys (
 	version  text    NOT NULL
 );`
 
-// Migrate makes the tables, unless they are there. It may be run by every instance,
-// at once, at every start.
+// Migrate makes the tables, unless they are there, and takes over rows that come
+// from another server, by pg_dump. It may be run by every instance, at once, at
+// every start.
 func (s *Store) Migrate(ctx context.Context) error {
-	sql := fmt.Sprintf("CREATE SEQUENCE IF NOT EXISTS %[1]s_revocations_ord;"+schema, s.prefix)
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	var there, foreign bool
+	err := s.pool.QueryRow(ctx, `SELECT bool_and(to_regclass($1 || name) IS NOT NULL) FROM unnest(
+		ARRAY['_revocations', '_revocations_ord', '_revocations_xid', '_witnesses', '_keys']) AS name`, s.prefix).Scan(&there)
+	if err == nil && !there { // DDL waits for every transaction that has written, and others for it
+		err = s.change(ctx, fmt.Sprintf("CREATE SEQUENCE IF NOT EXISTS %[1]s_revocations_ord;"+schema, s.prefix))
+	}
+	if err == nil {
+		err = s.pool.QueryRow(ctx, s.sql(foreignRows)).Scan(&foreign)
+	}
+	if err == nil && foreign {
+		err = s.change(ctx, s.sql(`UPDATE %[1]s_revocations SET xid = pg_current_xact_id() WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())`))
+	}
+	if err != nil {
+		return wrapped("migrating", err)
+	}
+	now := time.Now()
+	return s.ensure(ctx, s.pool, []time.Time{now, now.Add(week)})
+}
+
+// foreignRows asks for rows of transactions that this server has not had: they come
+// from another, and would be new to each reader for ever.
+const foreignRows = "SELECT EXISTS (SELECT FROM %[1]s_revocations WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))"
+
+func (s *Store) change(ctx context.Context, sql string) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := s.lock(ctx, tx); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, sql)
 		return err
 	})
-	if err != nil {
-		return wrapped("migrating", err)
-	}
-	now := time.Now()
-	return s.ensure(ctx, []time.Time{now, now.Add(week)})
 }
 
 // lock keeps out others that change the tables, until the end of the transaction.

@@ -72,7 +72,10 @@ type state struct {
 	snapshot, timeline string
 	witness            int64 // 0 for none
 	partitions         map[string]int64
+	foreign            bool // there are rows of transactions that this server has not had
 }
+
+var errForeign = errors.New("pgstore: reading: the table comes from another server, as by pg_dump: run Migrate")
 
 // Read implements [revoke.Log].
 func (s *Store) Read(ctx context.Context, text string) (revoke.Page, error) {
@@ -86,6 +89,9 @@ func (s *Store) Read(ctx context.Context, text string) (revoke.Page, error) {
 	}
 	if text != "" && s.lost(c, now) {
 		return revoke.Page{}, revoke.ErrGap
+	}
+	if now.foreign {
+		return revoke.Page{}, errForeign
 	}
 	next := c
 	next.Timeline, next.Partitions = now.timeline, now.partitions
@@ -166,9 +172,10 @@ func (s *Store) query(ctx context.Context, c cursor) (now state, rows []row, err
 			coalesce((SELECT seq FROM %[1]s_witnesses WHERE id = $1), 0),
 			coalesce((SELECT json_object_agg(p.relname, pg_relation_filenode(p.oid)::bigint)
 				FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid
-				WHERE i.inhparent = '%[1]s_revocations'::regclass), '{}')::text`), c.Reader).QueryRow(func(r pgx.Row) error {
+				WHERE i.inhparent = '%[1]s_revocations'::regclass), '{}')::text,
+			EXISTS (SELECT FROM %[1]s_revocations WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))`), c.Reader).QueryRow(func(r pgx.Row) error {
 		var partitions string
-		if err := r.Scan(&now.snapshot, &now.timeline, &now.witness, &partitions); err != nil {
+		if err := r.Scan(&now.snapshot, &now.timeline, &now.witness, &partitions, &now.foreign); err != nil {
 			return err
 		}
 		return json.Unmarshal([]byte(partitions), &now.partitions)
@@ -251,7 +258,7 @@ func (s *Store) listen(ctx context.Context) error {
 	if s.listener != nil {
 		return nil
 	}
-	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	conn, err := s.dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -263,12 +270,26 @@ func (s *Store) listen(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) hangUp() {
-	if s.listener == nil {
-		return
+// dial makes a connection beside the pool, as the pool would.
+func (s *Store) dial(ctx context.Context) (*pgx.Conn, error) {
+	config := s.pool.Config()
+	if config.BeforeConnect != nil {
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return nil, err
+		}
 	}
+	return pgx.ConnectConfig(ctx, config.ConnConfig)
+}
+
+func (s *Store) hangUp() {
+	if s.listener != nil {
+		hangUp(s.listener)
+		s.listener = nil
+	}
+}
+
+func hangUp(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	s.listener.Close(ctx)
-	s.listener = nil
+	conn.Close(ctx)
 }

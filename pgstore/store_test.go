@@ -83,7 +83,7 @@ func TestKeystoreContract(t *testing.T) {
 	keystoretest.Run(t, func(t *testing.T) keystore.Store { return s.open(t) })
 }
 
-func exec(t *testing.T, server *testserver.Postgres, sql string) {
+func execSQL(t *testing.T, server *testserver.Postgres, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), server.URL(server.Addr))
 	if err != nil {
@@ -99,10 +99,10 @@ func TestLogContract(t *testing.T) {
 	s := &suite{server: testserver.StartPostgres(t)}
 	revoketest.Run(t, func(t *testing.T) revoke.Log { return s.open(t) }, map[string]func(*testing.T, revoke.Log){
 		"the table was truncated": func(t *testing.T, _ revoke.Log) {
-			exec(t, s.server, "TRUNCATE "+s.prefix()+"_revocations")
+			execSQL(t, s.server, "TRUNCATE "+s.prefix()+"_revocations")
 		},
 		"a partition was dropped": func(t *testing.T, _ revoke.Log) {
-			exec(t, s.server, `DO $$ DECLARE p regclass; BEGIN
+			execSQL(t, s.server, `DO $$ DECLARE p regclass; BEGIN
 				FOR p IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = '`+s.prefix()+`_revocations'::regclass LOOP EXECUTE 'DROP TABLE ' || p; END LOOP; END $$`)
 		},
 		"no data after a restart": func(t *testing.T, _ revoke.Log) {
@@ -204,7 +204,7 @@ func TestSimulation(t *testing.T) {
 	if _, cursor, err = readAll(t, after, ""); err != nil {
 		t.Fatal(err)
 	}
-	exec(t, standby, "TRUNCATE sealed_revocations")
+	execSQL(t, standby, "TRUNCATE sealed_revocations")
 	if _, _, err := readAll(t, after, cursor); !errors.Is(err, revoke.ErrGap) {
 		t.Errorf("seed files: after TRUNCATE: %v, want ErrGap", err)
 	}
@@ -298,7 +298,7 @@ func TestRevokeTx(t *testing.T) {
 	if err := r.Ready(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	exec(t, server, "CREATE TABLE users (name text PRIMARY KEY, password text)")
+	execSQL(t, server, "CREATE TABLE users (name text PRIMARY KEY, password text)")
 	before := time.Now()
 	alice := sealed.Revocation{Subject: "alice", Before: before, Until: before.Add(400 * 24 * time.Hour)}
 	info := sealed.Info{ID: sealed.ID{1}, Subject: "alice", Created: before.Add(-time.Minute)}

@@ -30,7 +30,8 @@ import (
 // Each read begins with the former, which must be there as it was: the fence.
 // Without it, a stream that is gone, or shorter than the reader knows, looks like
 // one with no news. Each entry that follows must name the one before it, so that one
-// that was lost in the middle is missed. And the first entry may become another only
+// that was lost in the middle is missed; but not by who reads the log anew, and has
+// to take what there is. And the first entry may become another only
 // when all before that have expired: what was trimmed otherwise is a loss.
 
 // appendScript adds an entry that names the last.
@@ -98,17 +99,17 @@ func newNumber() string {
 	return hex.EncodeToString(b[:])
 }
 
-var cursorForm = regexp.MustCompile(`^([0-9]{1,20}-[0-9]{1,20})/([0-9a-f]{16})/([0-9]{1,20}-[0-9]{1,20})$`)
+var cursorForm = regexp.MustCompile(`^([0-9]{1,20}-[0-9]{1,20})/([0-9a-f]{16})/([0-9]{1,20}-[0-9]{1,20})(/new)?$`)
 
 // Read implements [revoke.Log].
 func (s *Store) Read(ctx context.Context, cursor string) (revoke.Page, error) {
-	id, number, head := "", "", ""
+	id, number, head, fresh := "", "", "", true
 	if cursor != "" {
 		parts := cursorForm.FindStringSubmatch(cursor)
 		if parts == nil {
 			return revoke.Page{}, fmt.Errorf("redisstore: %.30q is no cursor of this log", cursor)
 		}
-		id, number, head = parts[1], parts[2], parts[3]
+		id, number, head, fresh = parts[1], parts[2], parts[3], parts[4] != ""
 	}
 	answer, err := s.read(ctx, readScript, s.stream, id, number, pageEntries)
 	if errors.Is(err, redis.Nil) {
@@ -139,13 +140,16 @@ func (s *Store) Read(ctx context.Context, cursor string) (revoke.Page, error) {
 		if err != nil {
 			return revoke.Page{}, err
 		}
-		if id != "" && e.before != id {
+		if !fresh && e.before != id {
 			return revoke.Page{}, revoke.ErrGap // one in between is missing
 		}
 		page.Revocations = append(page.Revocations, e.revocations...)
 		id, number = e.id, e.number
 	}
 	page.Cursor = id + "/" + number + "/" + f.id
+	if fresh && page.More {
+		page.Cursor += "/new"
+	}
 	return page, nil
 }
 

@@ -68,12 +68,19 @@ var (
 
 // New returns a store on a client, which stays the caller's: nothing of the store
 // needs to be closed. It makes no connection.
+//
+// A replica keeps one connection of the client's pool waiting for news. A call whose
+// context ends gives its connection back when the server answers, or after the
+// client's ReadTimeout.
 func New(client redis.UniversalClient, config Config) (*Store, error) {
 	if client == nil {
 		return nil, errors.New("redisstore: no client")
 	}
 	if config.Replicas < 0 || config.WaitTimeout < 0 {
 		return nil, errors.New("redisstore: negative Replicas or WaitTimeout")
+	}
+	if _, ring := client.(*redis.Ring); ring {
+		return nil, errors.New("redisstore: a Ring keeps keys on servers that know nothing of each other: use one server, Sentinel or a Cluster")
 	}
 	if config.Prefix == "" {
 		config.Prefix = "sealed"
@@ -98,8 +105,12 @@ func (s *Store) write(ctx context.Context, script, key string, args ...any) (any
 		return s.read(ctx, script, key, args...)
 	}
 	return within(ctx, func(ctx context.Context) (any, error) {
+		node, err := s.master(ctx, key)
+		if err != nil {
+			return nil, err
+		}
 		var answer, wait *redis.Cmd
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, err = node.Pipelined(ctx, func(p redis.Pipeliner) error {
 			answer = p.Eval(ctx, script, []string{key}, args...)
 			wait = p.Do(ctx, "WAIT", s.config.Replicas, s.config.WaitTimeout.Milliseconds())
 			return nil
@@ -112,6 +123,14 @@ func (s *Store) write(ctx context.Context, script, key string, args ...any) (any
 		}
 		return answer.Result()
 	})
+}
+
+// master returns who has a key: on a Redis Cluster, WAIT would go to any node.
+func (s *Store) master(ctx context.Context, key string) (redis.Cmdable, error) {
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		return cluster.MasterForKey(ctx, key)
+	}
+	return s.client, nil
 }
 
 // within makes a call that ends with its context, which go-redis does not do while

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -235,4 +236,78 @@ func TestKeysOnRedis(t *testing.T) {
 			t.Errorf("%s holds a key, or cannot be read: %v", file, err)
 		}
 	}
+}
+
+// An entry that somebody has deleted is no reason to stop: who comes to the hole
+// reads what there is, and gives back what is missing.
+func TestHole(t *testing.T) {
+	server := testserver.StartRedis(t)
+	a := connect(t, server.Addr, redisstore.Config{})
+	r, err := revoke.Follow(a, revoke.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	if err := r.Ready(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range byte(5) {
+		if err := r.Revoke(t.Context(), revocation(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { client.Close() })
+	entries, err := client.XRange(t.Context(), "sealed:revocations", "-", "+").Result()
+	if err != nil || len(entries) < 3 {
+		t.Fatalf("%d entries, %v", len(entries), err)
+	}
+	if err := client.XDel(t.Context(), "sealed:revocations", entries[2].ID).Err(); err != nil {
+		t.Fatal(err)
+	}
+	late, err := revoke.Follow(connect(t, server.Addr, redisstore.Config{}), revoke.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(late.Close)
+	if err := late.Ready(soon(t)); err != nil {
+		t.Errorf("an instance that starts: %v", err)
+	}
+	if err := r.Refresh(t.Context()); err != nil || r.Health() != nil {
+		t.Errorf("one that runs: %v, %v", err, r.Health())
+	}
+}
+
+// Waiting for replicas, a write is read before it is acknowledged. It is written
+// once all the same.
+func TestReplicasWriteOnce(t *testing.T) {
+	server := testserver.StartRedis(t)
+	host, port, _ := strings.Cut(server.Addr, ":")
+	replica := testserver.StartRedis(t, "--replicaof", host+" "+port)
+	replica.Await("master_link_status:up")
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { client.Close() })
+	r, err := revoke.Follow(connect(t, server.Addr, redisstore.Config{Replicas: 1}), revoke.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	if err := r.Ready(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range byte(50) {
+		if err := r.Revoke(t.Context(), revocation(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(3 * time.Second) // three polls of a real clock
+	if n, err := client.XLen(t.Context(), "sealed:revocations").Result(); err != nil || n != 50 {
+		t.Errorf("%d entries of 50 revocations, %v", n, err)
+	}
+}
+
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
 }

@@ -19,6 +19,7 @@ package revoke
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type List struct {
 	subjects sync.Map // of name to subject
 	expiring map[int64][]string
 	timer    *time.Timer // nil for an empty list
+	still    bool        // it has no timer, and drops nothing
 
 	named atomic.Int64 // how many subjects there are
 }
@@ -75,13 +77,37 @@ func endOf(until, now int64) int64 {
 
 func roundUp(n, span int64) int64 { return (n + span - 1) / span * span }
 
+// newStillList returns a list that nothing but its owner keeps in memory.
+func newStillList() *List {
+	l := NewList()
+	l.still = true
+	return l
+}
+
+// hold stops the timer, which would keep the list in memory.
+func (l *List) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.still = true
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+}
+
+// maxSubject is how long a subject may be, in bytes: what every log can hold.
+const maxSubject = 1<<16 - 1
+
 var errNotOne = errors.New("revoke: a revocation has either an ID or a subject")
 
 // Revoke implements [sealed.RevocationList]. It fails only if not exactly one of
-// ID and Subject is set.
+// ID and Subject is set, or if the subject has more than 65,535 bytes.
 func (l *List) Revoke(_ context.Context, r sealed.Revocation) error {
 	if (r.ID == sealed.ID{}) == (r.Subject == "") {
 		return errNotOne
+	}
+	if len(r.Subject) > maxSubject {
+		return fmt.Errorf("revoke: a subject has %d bytes, more than %d", len(r.Subject), maxSubject)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,7 +127,7 @@ func (l *List) add(r sealed.Revocation) bool {
 	if until < now {
 		return false // nothing that it ends is valid
 	}
-	if l.timer == nil {
+	if l.timer == nil && !l.still {
 		l.timer = time.AfterFunc(untilNextHour(), l.sweep)
 	}
 	if r.Subject == "" {
@@ -171,6 +197,9 @@ func (l *List) sweep() {
 		}
 	}
 	l.timer = nil
+	if l.still {
+		return
+	}
 	if l.sessions.entries > 0 || l.named.Load() > 0 {
 		l.timer = time.AfterFunc(untilNextHour(), l.sweep)
 	}

@@ -14,8 +14,8 @@ var mutations = mutation.Mutations{
 	"staleness counted from the reply":    {{"replica.go", "r.confirm(began)", "r.confirm(time.Now())"}},
 	"never stale":                         {{"replica.go", "return errStale\n\t}\n\treturn nil", "return nil\n\t}\n\treturn nil"}},
 	"the first page is the whole":         {{"replica.go", "if !page.More {", "if true {"}},
-	"acknowledged before the log has it":  {{"outbox.go", "o.queue = append(o.queue, l)\n\to.ring()", "o.queue = append(o.queue, l)\n\to.ring()\n\tl.tell(nil)"}, {"outbox.go", "o.queue = slices.Concat(letters, o.queue)", "_ = slices.Concat(letters, o.queue)"}},
-	"what was appended is not looked for": {{"outbox.go", "if l.at.Before(began) {", "if false {"}},
+	"acknowledged before the log has it":  {{"outbox.go", "o.queue = append(o.queue, l)\n\to.ring()", "o.queue = append(o.queue, l)\n\to.ring()\n\tl.tell(nil)"}, {"outbox.go", "o.sent[key] == l {", "o.sent[key] == l && false {"}},
+	"what was appended is not looked for": {{"outbox.go", "if !l.at.IsZero() && l.at.Before(began) {", "if false {"}},
 	"not refused where it was revoked":    {{"replica.go", "if err := r.list.Revoke(ctx, v); err != nil {\n\t\treturn err\n\t}\n", ""}},
 	"ready before the end":                {{"replica.go", "case read == 0:\n\t\treturn errNotReady", "case read == 0:\n\t\treturn nil"}},
 }

@@ -2,7 +2,6 @@ package revoke
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +12,8 @@ import (
 type outbox struct {
 	mu     sync.Mutex
 	queue  []*letter             // to be appended, oldest first
-	sent   map[letterKey]*letter // appended, and not read yet
+	sent   map[letterKey]*letter // appended, or about to be, and not read yet
+	limit  int                   // on the next batch
 	wake   chan struct{}         // has a value when there may be a queue
 	closed bool
 }
@@ -23,7 +23,7 @@ type letter struct {
 	sealed.Revocation
 	answer chan error // takes one
 	told   bool       // it has
-	at     time.Time  // when the log had it
+	at     time.Time  // when the log had it; zero before
 }
 
 type letterKey struct {
@@ -42,7 +42,7 @@ const batch = 1000
 var errClosed = errors.New("revoke: the replica is closed")
 
 func newOutbox() *outbox {
-	return &outbox{sent: map[letterKey]*letter{}, wake: make(chan struct{}, 1)}
+	return &outbox{sent: map[letterKey]*letter{}, limit: batch, wake: make(chan struct{}, 1)}
 }
 
 // put adds a revocation, and returns what says how the first try to append it ends.
@@ -75,17 +75,18 @@ func (o *outbox) ring() {
 }
 
 // next takes the next letters from the queue, less those that nothing needs any
-// more.
+// more. They count as sent: they may be read before the log has answered.
 func (o *outbox) next() []*letter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var next []*letter
 	now := time.Now()
-	for len(o.queue) > 0 && len(next) < batch {
+	for len(o.queue) > 0 && len(next) < o.limit {
 		if l := o.queue[0]; l.Until.Before(now) {
 			l.tell(nil)
 		} else {
 			next = append(next, l)
+			o.sent[keyOf(l.Revocation)] = l
 		}
 		o.queue = o.queue[1:]
 	}
@@ -93,7 +94,8 @@ func (o *outbox) next() []*letter {
 }
 
 // appended notes how it went with letters that next has returned. Those that
-// failed are the first to be tried again.
+// failed are tried again, and fewer at a time: if one is to blame, it must not keep
+// the others.
 func (o *outbox) appended(letters []*letter, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -101,11 +103,16 @@ func (o *outbox) appended(letters []*letter, err error) {
 		l.tell(err)
 		if err == nil {
 			l.at = time.Now()
-			o.sent[keyOf(l.Revocation)] = l
+			continue
+		}
+		if key := keyOf(l.Revocation); o.sent[key] == l { // not found in the log meanwhile
+			delete(o.sent, key)
+			o.queue = append(o.queue, l)
 		}
 	}
+	o.limit = batch
 	if err != nil {
-		o.queue = slices.Concat(letters, o.queue)
+		o.limit = max(1, len(letters)/2)
 	}
 }
 
@@ -122,8 +129,9 @@ func (o *outbox) missed(began time.Time) (n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for key, l := range o.sent {
-		if l.at.Before(began) {
+		if !l.at.IsZero() && l.at.Before(began) {
 			delete(o.sent, key)
+			l.at = time.Time{}
 			o.queue = append(o.queue, l)
 			n++
 		}

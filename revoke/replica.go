@@ -24,8 +24,9 @@ type Replica struct {
 	read  atomic.Int64 // when the last complete read was begun; 0 before the first
 	ready chan struct{}
 
-	stop  context.CancelFunc
-	ended sync.WaitGroup
+	closed <-chan struct{}
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
 
 	outbox *outbox
 
@@ -64,7 +65,7 @@ func Follow(log Log, policy Policy) (*Replica, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Replica{
 		log: log, policy: policy, list: NewList(), start: time.Now(), ready: make(chan struct{}),
-		stop: cancel, turn: make(chan struct{}, 1), outbox: newOutbox(),
+		closed: ctx.Done(), stop: cancel, turn: make(chan struct{}, 1), outbox: newOutbox(),
 	}
 	r.alarm = time.AfterFunc(policy.MaxStale, r.goStale)
 	r.ended.Go(func() { r.follow(ctx) })
@@ -73,11 +74,14 @@ func Follow(log Log, policy Policy) (*Replica, error) {
 }
 
 // Close ends the replica, and returns when its goroutines have ended. It goes
-// stale after MaxStale, with no event.
+// stale after MaxStale, with no event. Revoke and Refresh are errors from then on.
 func (r *Replica) Close() {
 	r.stop()
+	r.turn <- struct{}{} // until no Refresh is under way
+	<-r.turn
 	r.ended.Wait()
 	r.alarm.Stop()
+	r.list.hold()
 }
 
 // Ready waits until the log was read to its end.
@@ -136,6 +140,9 @@ func (r *Replica) Check(ctx context.Context, s sealed.Info) error {
 // does as soon as the log has it. After an error the session is still refused here,
 // and the replica goes on trying.
 func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
+	if v.Subject == "" {
+		v.Before = time.Time{} // of no meaning, and not kept by logs
+	}
 	v.Before, v.Until = v.Before.Truncate(time.Millisecond), v.Until.Add(time.Millisecond-1).Truncate(time.Millisecond)
 	if err := r.list.Revoke(ctx, v); err != nil {
 		return err
@@ -160,7 +167,13 @@ func (r *Replica) Refresh(ctx context.Context) error {
 func (r *Replica) acquire(ctx context.Context) error {
 	select {
 	case r.turn <- struct{}{}:
-		return nil
+		select {
+		case <-r.closed:
+			r.release()
+			return errClosed
+		default:
+			return nil
+		}
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -206,7 +219,7 @@ func (r *Replica) readAll(ctx context.Context) error {
 	if errors.Is(err, ErrGap) {
 		r.observe(Event{Kind: EventGap})
 		r.moveTo("")
-		r.restore = &restoration{seen: NewList()}
+		r.restore = &restoration{seen: newStillList()}
 		began = time.Now()
 		err = r.readOn(ctx)
 	}

@@ -15,7 +15,7 @@ const (
 	Pass      Mode = iota
 	BlackHole      // takes everything, and delivers nothing
 	HalfOpen       // delivers what clients say, and none of the answers
-	Slow           // delivers after half a second
+	Slow           // delivers answers after half a second
 	Cut            // ends the connection in the middle of each answer
 	Refuse         // takes no connections, and has ended those that there were
 )
@@ -134,7 +134,7 @@ func (p *Proxy) deliver(to net.Conn, b []byte, answers bool) bool {
 				return false // what was lost does not come later
 			}
 			continue
-		case mode == Slow:
+		case mode == Slow && answers:
 			select {
 			case <-time.After(500 * time.Millisecond):
 			case <-turned:

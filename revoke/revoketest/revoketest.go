@@ -26,19 +26,25 @@ const prompt = 5 * time.Second
 // Each is tried: whoever has read what is lost must be told.
 func Run(t *testing.T, open func(t *testing.T) revoke.Log, losses map[string]func(t *testing.T, log revoke.Log)) {
 	for _, rule := range []struct {
-		name  string
-		check func(*testing.T, func() revoke.Log)
+		name   string
+		reason string
+		check  func(*testing.T, func() revoke.Log)
 	}{
-		{"an empty log has nothing to read", empty},
-		{"what was appended comes back as it was", roundTrip},
-		{"pages miss nothing", pages},
-		{"a reader misses nothing of many writers", tail},
-		{"what was acknowledged is read by everybody", acknowledged},
-		{"pruning drops what has expired, and makes no gap", prune},
-		{"a cursor of something else is an error", badCursor},
-		{"a context that is done ends the call", cancelled},
+		{"an empty log has nothing to read", "every log begins so, and a reader waits there for the first entry", empty},
+		{"what was appended comes back as it was", "another ID or subject would log out somebody else, and an earlier time nobody", roundTrip},
+		{"pages miss nothing", "an instance that starts reads everything, and is ready only then", pages},
+		{"a reader misses nothing of many writers", "appends end in another order than they began: a reader that goes by a number skips the late ones", tail},
+		{"what was acknowledged is read by everybody", "the bound of a replica counts from the read that began after it", acknowledged},
+		{"pruning drops what has expired, and makes no gap", "it goes on all the time: a gap at each would have all instances read everything", prune},
+		{"a cursor of something else is an error", "to begin anew in silence, or at the end, would hide a loss", badCursor},
+		{"a context that is done ends the call", "a log that hangs must not hang its instances, which have to notice", cancelled},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log("why it matters: " + rule.reason)
+				}
+			})
 			rule.check(t, func() revoke.Log { return open(t) })
 		})
 	}
