@@ -38,5 +38,5 @@ var mutations = mutation.Mutations{
 // Every mutation must fail the simulation, or that would prove nothing. The seeds
 // are few: a mutation that needs more is not caught often enough.
 func TestSimulationCatchesMutations(t *testing.T) {
-	mutation.Catch(t, mutations, "-seeds", "300")
+	mutation.Catch(t, "TestSimulation", mutations, "-seeds", "300")
 }

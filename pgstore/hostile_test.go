@@ -17,16 +17,9 @@ import (
 	"example.com/sealed/revoke"
 )
 
-// Transactions that hold all connections of the pool do not wait for one more.
+// Transactions that hold all four connections of the pool do not wait for one more.
 func TestRevokeTxOnAFullPool(t *testing.T) {
-	server := testserver.StartPostgres(t)
-	mustMigrate(t, connect(t, server, server.Addr, pgstore.Config{}))
-	p := pool(t, server.URL(server.Addr)) // of four
-	s, err := pgstore.New(p, pgstore.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	_, p, s := start(t)
 	for _, until := range []time.Duration{time.Hour, 40 * 24 * time.Hour} { // with a partition, and without
 		var begun, all sync.WaitGroup
 		begun.Add(4)
@@ -48,14 +41,7 @@ func TestRevokeTxOnAFullPool(t *testing.T) {
 
 // An instance that starts, and migrates, gets in nobody's way.
 func TestMigrateWhileATransactionIsOpen(t *testing.T) {
-	server := testserver.StartPostgres(t)
-	p := pool(t, server.URL(server.Addr))
-	s, err := pgstore.New(p, pgstore.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	mustMigrate(t, s)
+	server, p, s := start(t)
 	held, err := p.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

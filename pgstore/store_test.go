@@ -46,6 +46,19 @@ func connect(t testing.TB, server *testserver.Postgres, addr string, config pgst
 	return s
 }
 
+// start starts a server, and opens a store on it with the pool of a caller.
+func start(t *testing.T) (*testserver.Postgres, *pgxpool.Pool, *pgstore.Store) {
+	t.Helper()
+	server := testserver.StartPostgres(t)
+	p := pool(t, server.URL(server.Addr))
+	s, err := pgstore.New(p, pgstore.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return server, p, mustMigrate(t, s)
+}
+
 func mustMigrate(t testing.TB, s *pgstore.Store) *pgstore.Store {
 	t.Helper()
 	if err := s.Migrate(t.Context()); err != nil {
@@ -136,17 +149,9 @@ func readAll(t *testing.T, l revoke.Log, cursor string) (ids []sealed.ID, next s
 	}
 }
 
-// TestSimulation is what the mutations have to fail: what commits late, and losses
-// that only one of the marks in a cursor can tell.
-func TestSimulation(t *testing.T) {
-	server := testserver.StartPostgres(t)
-	p := pool(t, server.URL(server.Addr))
-	s, err := pgstore.New(p, pgstore.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	mustMigrate(t, s)
+// What commits late, and losses that only one of the marks in a cursor can tell.
+func TestLateAndLost(t *testing.T) {
+	server, p, s := start(t)
 
 	// Of two transactions, the first to write is the last to commit.
 	slow, err := p.Begin(t.Context())
@@ -162,13 +167,13 @@ func TestSimulation(t *testing.T) {
 	}
 	ids, cursor, err := readAll(t, s, "")
 	if err != nil || len(ids) != 1 || ids[0] != (sealed.ID{2, 1}) {
-		t.Fatalf("seed late: before the first commits: %v, %v", ids, err)
+		t.Fatalf("before the first commits: %v, %v", ids, err)
 	}
 	if err := slow.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if ids, cursor, err = readAll(t, s, cursor); err != nil || len(ids) != 1 || ids[0] != (sealed.ID{1, 1}) {
-		t.Errorf("seed late: after the first has committed: %v, %v, want that one", ids, err)
+		t.Errorf("after the first has committed: %v, %v, want that one", ids, err)
 	}
 
 	// A backup is restored, and time goes on until nothing else shows it.
@@ -177,7 +182,7 @@ func TestSimulation(t *testing.T) {
 	server.Restart()
 	retry(t, func() error { return s.Append(t.Context(), []sealed.Revocation{revocation(3)}) })
 	if ids, cursor, err = readAll(t, s, cursor); err != nil || len(ids) != 1 {
-		t.Fatalf("seed restart: after a crash: %v, %v", ids, err)
+		t.Fatalf("after a crash: %v, %v", ids, err)
 	}
 	server.Kill()
 	server.Restore(backup)
@@ -186,7 +191,7 @@ func TestSimulation(t *testing.T) {
 		retry(t, func() error { return s.Append(t.Context(), []sealed.Revocation{revocation(10 + n)}) })
 	}
 	if _, _, err := readAll(t, s, cursor); !errors.Is(err, revoke.ErrGap) {
-		t.Errorf("seed witness: after a backup was restored: %v, want ErrGap", err)
+		t.Errorf("after a backup was restored: %v, want ErrGap", err)
 	}
 
 	// A standby is promoted that has everything; but its transactions have numbers
@@ -199,14 +204,14 @@ func TestSimulation(t *testing.T) {
 	standby.Promote()
 	after := connect(t, standby, standby.Addr, pgstore.Config{})
 	if _, _, err := readAll(t, after, cursor); !errors.Is(err, revoke.ErrGap) {
-		t.Errorf("seed timeline: after a promotion: %v, want ErrGap", err)
+		t.Errorf("after a promotion: %v, want ErrGap", err)
 	}
 	if _, cursor, err = readAll(t, after, ""); err != nil {
 		t.Fatal(err)
 	}
 	execSQL(t, standby, "TRUNCATE sealed_revocations")
 	if _, _, err := readAll(t, after, cursor); !errors.Is(err, revoke.ErrGap) {
-		t.Errorf("seed files: after TRUNCATE: %v, want ErrGap", err)
+		t.Errorf("after TRUNCATE: %v, want ErrGap", err)
 	}
 }
 
@@ -224,7 +229,7 @@ func retry(t *testing.T, try func() error) {
 
 // The tests of losses fail when what they test is taken out.
 func TestMutations(t *testing.T) {
-	mutation.Catch(t, mutation.Mutations{
+	mutation.Catch(t, "TestLateAndLost", mutation.Mutations{
 		"a cursor by serial column": {
 			{"read.go", "AND xid >= pg_snapshot_xmin($1::text::pg_snapshot)", "AND ord > $6"},
 			{"read.go", "AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)", "AND $1::text <> ''"},
@@ -282,14 +287,7 @@ func TestNotMigrated(t *testing.T) {
 
 // A revocation goes with the caller's transaction, and with nothing else.
 func TestRevokeTx(t *testing.T) {
-	server := testserver.StartPostgres(t)
-	p := pool(t, server.URL(server.Addr))
-	s, err := pgstore.New(p, pgstore.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	mustMigrate(t, s)
+	server, p, s := start(t)
 	r, err := revoke.Follow(s, revoke.Policy{})
 	if err != nil {
 		t.Fatal(err)
@@ -331,14 +329,7 @@ func TestRevokeTx(t *testing.T) {
 // A write transaction that is held open keeps nobody from revoking, from hearing of
 // it, from new partitions, or from pruning.
 func TestHeldTransaction(t *testing.T) {
-	server := testserver.StartPostgres(t)
-	p := pool(t, server.URL(server.Addr))
-	s, err := pgstore.New(p, pgstore.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	mustMigrate(t, s)
+	_, p, s := start(t)
 	if err := s.Append(t.Context(), []sealed.Revocation{{ID: sealed.ID{9}, Until: time.Now().Add(-20 * 24 * time.Hour)}}); err != nil {
 		t.Fatal(err)
 	}

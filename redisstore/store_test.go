@@ -78,9 +78,8 @@ func revocation(n byte) sealed.Revocation {
 	return sealed.Revocation{ID: sealed.ID{n, 1}, Until: time.Now().Add(time.Hour)}
 }
 
-// TestSimulation is what the mutations have to fail: losses that only the chain, or
-// only the fence, can tell.
-func TestSimulation(t *testing.T) {
+// Losses that only the chain, only the fence, or only the first entry can tell.
+func TestLosses(t *testing.T) {
 	server := testserver.StartRedis(t)
 	s := connect(t, server.Addr, redisstore.Config{})
 	var cursors []string
@@ -101,34 +100,34 @@ func TestSimulation(t *testing.T) {
 			continue // it reads the second, and then comes to the gap
 		}
 		if _, err := s.Read(t.Context(), cursors[n]); !errors.Is(err, want) {
-			t.Errorf("seed chain: with entry 2 gone, Read from entry %d: %v, want %v", n, err, want)
+			t.Errorf("with entry 2 gone, Read from entry %d: %v, want %v", n, err, want)
 		}
 	}
 	if _, err := s.Read(t.Context(), cursors[0]); !errors.Is(err, revoke.ErrGap) {
-		t.Errorf("seed chain: a page over the gap: %v, want ErrGap", err)
+		t.Errorf("a page over the gap: %v, want ErrGap", err)
 	}
 
 	// Trimmed, although it had not expired.
 	server.MustDo("XTRIM", "sealed:revocations", "MAXLEN", "1")
 	if _, err := s.Read(t.Context(), cursors[4]); !errors.Is(err, revoke.ErrGap) {
-		t.Errorf("seed first: of a stream that was trimmed behind the reader: %v, want ErrGap", err)
+		t.Errorf("of a stream that was trimmed behind the reader: %v, want ErrGap", err)
 	}
 
 	// An entry with the ID of one that is lost, as a clock that went back gives it.
 	id, _, _ = strings.Cut(cursors[4], "/")
 	server.MustDo("DEL", "sealed:revocations")
 	if _, err := s.Read(t.Context(), cursors[4]); !errors.Is(err, revoke.ErrGap) {
-		t.Errorf("seed fence: of a stream that is gone: %v, want ErrGap", err)
+		t.Errorf("of a stream that is gone: %v, want ErrGap", err)
 	}
 	server.MustDo("XADD", "sealed:revocations", id, "p", "0-0", "m", "0", "u", "1", "n", "0123456789abcdef", "r", "\"\"")
 	if _, err := s.Read(t.Context(), cursors[4]); !errors.Is(err, revoke.ErrGap) {
-		t.Errorf("seed fence: of another entry with its ID: %v, want ErrGap", err)
+		t.Errorf("of another entry with its ID: %v, want ErrGap", err)
 	}
 }
 
 // The tests of losses fail when what they test is taken out.
 func TestMutations(t *testing.T) {
-	mutation.Catch(t, mutation.Mutations{
+	mutation.Catch(t, "TestLosses", mutation.Mutations{
 		"no chain check":             {{"log.go", "if id != \"\" && e.before != id {", "if false {"}},
 		"no fence":                   {{"log.go", "if not at[1] or at[1][2][8] ~= ARGV[2] then", "if false then"}},
 		"no look at the first entry": {{"log.go", "f.latest >= time.Now().UnixMilli()", "false"}},

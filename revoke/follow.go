@@ -1,0 +1,196 @@
+package revoke
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"example.com/sealed"
+)
+
+// This file is what a Replica does in the background: it reads the log, gives back
+// what that has lost, and appends what was revoked here.
+
+// follow reads the log again and again.
+func (r *Replica) follow(ctx context.Context) {
+	prune := time.Now().Add(rand.N(pruneEvery)) // not all instances at once
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := r.round(ctx)
+		if err == nil && began.After(prune) {
+			prune = began.Add(pruneEvery) // an hour late, whatever the clocks
+			err = r.call(ctx, func(ctx context.Context) error { return r.log.Prune(ctx, began.Add(-time.Hour)) })
+		}
+		r.pause(ctx, began.Add(r.policy.Poll), err == nil)
+	}
+}
+
+// round reads the log to its end, and goes on with giving it back what it has lost,
+// reading in between.
+func (r *Replica) round(ctx context.Context) error {
+	if err := r.acquire(ctx); err != nil {
+		return err
+	}
+	defer r.release()
+	for {
+		if err := r.readAll(ctx); err != nil || r.restore == nil {
+			return err
+		}
+		if err := r.giveBack(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// readAll reads the log to its end, from the beginning if it has lost something.
+func (r *Replica) readAll(ctx context.Context) error {
+	began := time.Now()
+	err := r.readOn(ctx)
+	if errors.Is(err, ErrGap) {
+		r.observe(Event{Kind: EventGap})
+		r.moveTo("")
+		r.restore = &restoration{seen: newStillList()}
+		began = time.Now()
+		err = r.readOn(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	r.confirm(began)
+	if n := r.outbox.missed(began); n > 0 {
+		r.observe(Event{Kind: EventRestored, Entries: n})
+	}
+	return nil
+}
+
+// readOn reads from the cursor to the end.
+func (r *Replica) readOn(ctx context.Context) error {
+	for {
+		var page Page
+		err := r.call(ctx, func(ctx context.Context) (err error) {
+			page, err = r.log.Read(ctx, r.position())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		r.take(page.Revocations)
+		r.moveTo(page.Cursor)
+		if !page.More {
+			return nil
+		}
+	}
+}
+
+func (r *Replica) position() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cursor
+}
+
+func (r *Replica) moveTo(cursor string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cursor = cursor
+}
+
+func (r *Replica) take(revocations []sealed.Revocation) {
+	for _, v := range revocations {
+		r.list.take(v)
+		r.outbox.found(v)
+		if r.restore != nil {
+			r.restore.seen.take(v)
+		}
+	}
+}
+
+// giveBack appends some of what the log has lost. It is done when a pass through
+// all that is known, begun after a complete read, finds nothing to append.
+func (r *Replica) giveBack(ctx context.Context) error {
+	x := r.restore
+	if x.pass == nil {
+		x.pass, x.appended = newPass(r.list), 0
+	}
+	missing := x.pass.next(x.seen)
+	if len(missing) > 0 {
+		x.appended += len(missing)
+		x.total += len(missing)
+		return r.call(ctx, func(ctx context.Context) error { return r.log.Append(ctx, missing) })
+	}
+	x.pass = nil
+	if x.appended == 0 {
+		r.restore = nil
+		if x.total > 0 {
+			r.observe(Event{Kind: EventRestored, Entries: x.total})
+		}
+	}
+	return nil
+}
+
+// pruneEvery is how often a replica drops what the log need not have any more.
+const pruneEvery = time.Hour
+
+// pause waits for a hint of the log, until the next poll at the latest. One that
+// hints all the time is not asked all the time.
+func (r *Replica) pause(ctx context.Context, poll time.Time, hints bool) {
+	sleep(ctx, min(time.Until(poll), r.policy.Poll/50))
+	waiting, cancel := context.WithDeadline(ctx, poll)
+	defer cancel()
+	if hints && r.log.Wait(waiting, r.position()) == nil {
+		return
+	}
+	<-waiting.Done()
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// send appends what was revoked here, all that has gathered at a time.
+func (r *Replica) send(ctx context.Context) {
+	defer r.outbox.close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.outbox.wake:
+		}
+		for letters := r.outbox.next(); len(letters) > 0; letters = r.outbox.next() {
+			revocations := make([]sealed.Revocation, len(letters))
+			for i, l := range letters {
+				revocations[i] = l.Revocation
+			}
+			err := r.call(ctx, func(ctx context.Context) error { return r.log.Append(ctx, revocations) })
+			r.outbox.appended(letters, err)
+			if err != nil {
+				sleep(ctx, r.policy.Poll)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+// call makes one call of the log, with its timeout, and notes how it went.
+func (r *Replica) call(ctx context.Context, call func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, r.policy.Timeout)
+	defer cancel()
+	err := call(limited)
+	if ctx.Err() != nil {
+		return ctx.Err() // not the log's fault
+	}
+	r.mu.Lock()
+	r.failed = err
+	r.mu.Unlock()
+	if err != nil && !errors.Is(err, ErrGap) {
+		r.observe(Event{Kind: EventFailed, Err: err})
+	}
+	return err
+}
