@@ -46,10 +46,12 @@ func (g *gate) Save(ctx context.Context, document []byte, version string) (strin
 }
 
 func (g *gate) pass(ctx context.Context) error {
-	select {
-	case <-time.After(time.Duration(g.delay.Load())):
-	case <-ctx.Done():
-		return ctx.Err()
+	if delay := time.Duration(g.delay.Load()); delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if g.shut.Load() {
 		return errShut

@@ -144,6 +144,9 @@ func (r *Replica) pause(ctx context.Context, poll time.Time, hints bool) {
 }
 
 func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -27,10 +27,12 @@ type gate struct {
 var errShut = errors.New("the log is down")
 
 func (g *gate) pass(ctx context.Context) error {
-	select {
-	case <-time.After(time.Duration(g.delay.Load())):
-	case <-ctx.Done():
-		return ctx.Err()
+	if delay := time.Duration(g.delay.Load()); delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if g.shut.Load() {
 		return errShut

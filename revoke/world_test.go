@@ -90,7 +90,7 @@ func (w *world) breaks(format string, args ...any) {
 // nothing, and waits.
 func (i *instance) travel(ctx context.Context) error {
 	i.w.mu.Lock()
-	delay := time.Duration(i.w.network.IntN(20)) * time.Millisecond
+	delay := time.Duration(1+i.w.network.IntN(20)) * time.Millisecond
 	if i.flaky && i.w.network.IntN(4) == 0 {
 		delay += time.Duration(i.w.network.IntN(3000)) * time.Millisecond
 	}
