@@ -95,7 +95,7 @@ func candidates(cookies []cookie, name string, named bool) ([]cookie, error) {
 		switch {
 		case named && c.name == name:
 			found = append(found, c)
-		case !named && looksLikeToken(cookies, c):
+		case !named && looksLikeToken(cookies, c) && !isPart(cookies, c):
 			found = append(found, c)
 		}
 	}
@@ -120,6 +120,21 @@ func looksLikeToken(cookies []cookie, c cookie) bool {
 	}
 	b, err := base64.RawURLEncoding.DecodeString(text[:2])
 	return err == nil && b[0] == 1
+}
+
+// isPart reports whether a cookie is a further part of one that is split: what is in
+// it can look like anything.
+func isPart(cookies []cookie, c cookie) bool {
+	dot := strings.LastIndexByte(c.name, '.')
+	if dot < 0 {
+		return false
+	}
+	number, err := strconv.Atoi(c.name[dot+1:])
+	return err == nil && slices.ContainsFunc(cookies, func(first cookie) bool {
+		count, _, split := strings.Cut(first.value, ".")
+		n, err := strconv.Atoi(count)
+		return first.name == c.name[:dot] && split && err == nil && number < n
+	})
 }
 
 // cut shortens what is quoted in a message.

@@ -578,3 +578,28 @@ func TestOutputThatFails(t *testing.T) {
 		}
 	}
 }
+
+// A further part of a session that is split may begin as a token does.
+func TestInspectPartThatLooksLikeAToken(t *testing.T) {
+	key := sealed.GenerateKey()
+	ring, err := sealed.NewKeyring(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mustManager(t, ring, sealed.Config[session]{})
+	for range 1000 { // about every second token has a place for it
+		name, value, _ := strings.Cut(pair(setCookies(t, m, session{User: "alice"})[0]), "=")
+		at := regexp.MustCompile(`A[Q-Za-f]`).FindStringIndex(value[10:])
+		if at == nil {
+			continue
+		}
+		i := 10 + at[0]
+		r := run(t, []string{"SESSION_KEYS=" + key.Text()}, "Cookie: "+name+"=2."+value[:i]+"; "+name+".1="+value[i:], "inspect")
+		r.want(t, 0, "alice", "in 2 pieces")
+		if n := strings.Count(r.out, "version"); n != 1 {
+			t.Errorf("%d reports of one session:\n%s", n, r.out)
+		}
+		return
+	}
+	t.Fatal("no token has what this test looks for")
+}
