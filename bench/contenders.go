@@ -234,9 +234,9 @@ func openSCSPostgres(ctx context.Context, s Servers) (Sessions, func(), error) {
 		return nil, nil, err
 	}
 	m := newSCS()
-	store := pgxstore.New(pool)
+	store := pgxstore.NewWithCleanupInterval(pool, 0) // whose StopCleanup races with its start
 	m.Store = store
-	return &scsSessions{m}, func() { store.StopCleanup(); pool.Close() }, nil
+	return &scsSessions{m}, pool.Close, nil
 }
 
 func (x *scsSessions) Wrap(h http.Handler) http.Handler { return x.m.LoadAndSave(h) }
