@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -20,22 +19,24 @@ import (
 type Postgres struct {
 	*Process
 	Addr   string
-	t      testing.TB
+	t      TB
 	folder string
 	port   int
+	args   []string
 }
 
-// StartPostgres makes a cluster and starts a server on it. Without PostgreSQL the
-// test fails: it is part of CI.
-func StartPostgres(t testing.TB) *Postgres {
+// StartPostgres makes a cluster and starts a server on it, small unless args say
+// otherwise. Without PostgreSQL the test fails: it is part of CI.
+func StartPostgres(t TB, args ...string) *Postgres {
 	t.Helper()
 	p := newPostgres(t)
+	p.args = args
 	p.run("initdb", "-D", p.folder, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
 	p.Restart()
 	return p
 }
 
-func newPostgres(t testing.TB) *Postgres {
+func newPostgres(t TB) *Postgres {
 	t.Helper()
 	// Not t.TempDir, whose parents are not for the user postgres.
 	folder, err := os.MkdirTemp("", "sealed-postgres")
@@ -97,9 +98,10 @@ func (p *Postgres) run(name string, args ...string) {
 func (p *Postgres) Restart() {
 	p.t.Helper()
 	os.Remove(filepath.Join(p.folder, "postmaster.pid"))
-	p.Process = start(p.t, p.command("postgres", "-D", p.folder, "-p", fmt.Sprint(p.port),
+	args := append([]string{"-D", p.folder, "-p", fmt.Sprint(p.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "shared_buffers=32MB",
-		"-c", "max_connections=60", "-c", "wal_level=replica", "-c", "hot_standby=on"))
+		"-c", "max_connections=60", "-c", "wal_level=replica", "-c", "hot_standby=on"}, p.args...)
+	p.Process = start(p.t, p.command("postgres", args...))
 	p.t.Cleanup(p.Kill)
 	within(p.t, 30*time.Second, "postgres", p.Process, func() error {
 		return p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", fmt.Sprint(p.port), "-U", "postgres").Run()
@@ -125,30 +127,11 @@ func (p *Postgres) signal(s syscall.Signal) {
 		return
 	default:
 	}
-	main := p.cmd.Process.Pid
-	for _, pid := range append([]int{main}, children(main)...) {
+	for _, pid := range p.PIDs() {
 		if err := syscall.Kill(pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
 			p.t.Errorf("signalling %d: %v", pid, err)
 		}
 	}
-}
-
-// children returns the process IDs of what a process has started.
-func children(parent int) (pids []int) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range stats {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		// "PID (name) state parent": the name may hold anything.
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }
 
 // Forget has the next Restart start with an empty cluster.

@@ -1,21 +1,38 @@
-// Package testserver starts the real servers that tests run against, on loopback,
-// and the network between: they can be killed, stopped, replaced and cut off.
+// Package testserver starts the real servers that tests and benchmarks run against,
+// on loopback, and the network between: they can be killed, stopped, replaced and
+// cut off.
 package testserver
 
 import (
 	"bytes"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 )
 
+// TB is what servers need of who starts them: a [testing.TB], or a program that
+// ends what it has started. Fatal and Fatalf do not return.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+	Logf(format string, args ...any)
+	Failed() bool
+	Cleanup(func())
+	TempDir() string
+}
+
 // A Process is a server, ended by its own process ID.
 type Process struct {
-	t    testing.TB
+	t    TB
 	cmd  *exec.Cmd
 	done chan struct{}
 
@@ -30,7 +47,7 @@ func (p *Process) Write(b []byte) (int, error) {
 	return p.out.Write(b)
 }
 
-func start(t testing.TB, cmd *exec.Cmd) *Process {
+func start(t TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{t: t, cmd: cmd, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p, p
@@ -67,8 +84,32 @@ func (p *Process) Stop() { p.cmd.Process.Signal(syscall.SIGSTOP) }
 // Continue ends Stop.
 func (p *Process) Continue() { p.cmd.Process.Signal(syscall.SIGCONT) }
 
+// PIDs returns the process IDs of the server and of what it has started.
+func (p *Process) PIDs() []int {
+	main := p.cmd.Process.Pid
+	return append([]int{main}, children(main)...)
+}
+
+// children returns the process IDs of what a process has started.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		// "PID (name) state parent": the name may hold anything.
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // freePort returns a port that nobody listens on.
-func freePort(t testing.TB) int {
+func freePort(t TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -79,7 +120,7 @@ func freePort(t testing.TB) int {
 }
 
 // within waits until try succeeds.
-func within(t testing.TB, d time.Duration, what string, p *Process, try func() error) {
+func within(t TB, d time.Duration, what string, p *Process, try func() error) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {

@@ -3,7 +3,7 @@ package testserver
 import (
 	"net"
 	"sync"
-	"testing"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +24,9 @@ const (
 type Proxy struct {
 	Addr string
 
+	delay                     atomic.Int64 // of each way, in nanoseconds
+	asked, answered, messages atomic.Int64
+
 	mu     sync.Mutex
 	mode   Mode
 	target string
@@ -32,7 +35,7 @@ type Proxy struct {
 }
 
 // NewProxy starts a proxy to a server.
-func NewProxy(t testing.TB, target string) *Proxy {
+func NewProxy(t TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,6 +65,22 @@ func (p *Proxy) Set(mode Mode) {
 	if mode == Refuse {
 		p.endAll()
 	}
+}
+
+// Delay has everything arrive so much later, each way: half of a round trip. What
+// comes in pieces of 32 KiB is delayed piece by piece.
+func (p *Proxy) Delay(oneWay time.Duration) { p.delay.Store(int64(oneWay)) }
+
+// Traffic is what has passed through a proxy.
+type Traffic struct {
+	Asked    int64 // bytes from clients
+	Answered int64 // bytes to them
+	Messages int64 // from clients: how often one was sent at once
+}
+
+// Traffic returns what has passed since the proxy was made.
+func (p *Proxy) Traffic() Traffic {
+	return Traffic{p.asked.Load(), p.answered.Load(), p.messages.Load()}
 }
 
 // Retarget has new connections go to another server, and ends the others.
@@ -116,6 +135,9 @@ func (p *Proxy) pump(from, to net.Conn, answers bool) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
+		if delay := p.delay.Load(); delay > 0 && n > 0 {
+			waitUntil(time.Now().Add(time.Duration(delay)))
+		}
 		if n > 0 && !p.deliver(to, b[:n], answers) || err != nil {
 			return
 		}
@@ -145,7 +167,17 @@ func (p *Proxy) deliver(to net.Conn, b []byte, answers bool) bool {
 		case mode == Refuse:
 			return false
 		}
+		p.count(len(b), answers)
 		_, err := to.Write(b)
 		return err == nil
 	}
+}
+
+func (p *Proxy) count(n int, answers bool) {
+	if answers {
+		p.answered.Add(int64(n))
+		return
+	}
+	p.asked.Add(int64(n))
+	p.messages.Add(1)
 }

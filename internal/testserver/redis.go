@@ -6,23 +6,22 @@ import (
 	"net"
 	"os/exec"
 	"strings"
-	"testing"
 	"time"
 )
 
 // Redis is a redis-server that keeps its data in a folder, with each write on disk
-// before it is acknowledged.
+// before it is acknowledged unless its arguments say otherwise.
 type Redis struct {
 	*Process
 	Addr   string
-	t      testing.TB
+	t      TB
 	folder string
 	port   int
 	args   []string
 }
 
 // StartRedis starts one. Without redis-server the test fails: it is part of CI.
-func StartRedis(t testing.TB, args ...string) *Redis {
+func StartRedis(t TB, args ...string) *Redis {
 	t.Helper()
 	port := freePort(t)
 	r := &Redis{t: t, folder: t.TempDir(), port: port, Addr: fmt.Sprint("127.0.0.1:", port), args: args}
