@@ -1,0 +1,167 @@
+package contender_test
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strconv"
+	"testing"
+
+	"example.com/sealed"
+	"example.com/sealed/bench/contender"
+	"example.com/sealed/internal/testserver"
+)
+
+// A browser keeps cookies, those with Secure over http:// as well.
+type browser struct {
+	t       *testing.T
+	base    string
+	cookies map[string]string
+}
+
+func (b *browser) do(operation string) (header http.Header, body string) {
+	b.t.Helper()
+	method := contender.Method(operation)
+	if operation == "session" {
+		method = "GET"
+	}
+	req, err := http.NewRequest(method, b.base+"/"+operation, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for name, value := range b.cookies {
+		req.AddCookie(&http.Cookie{Name: name, Value: value})
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		b.t.Fatalf("%s: %s, %v\n%s", operation, res.Status, err, text)
+	}
+	for _, c := range res.Cookies() {
+		if b.cookies[c.Name] = c.Value; c.MaxAge < 0 || c.Value == "" {
+			delete(b.cookies, c.Name)
+		}
+	}
+	return res.Header, string(text)
+}
+
+func (b *browser) session() (s contender.Session) {
+	b.t.Helper()
+	_, body := b.do("session")
+	if err := json.Unmarshal([]byte(body), &s); err != nil {
+		b.t.Fatal(err)
+	}
+	return s
+}
+
+func (b *browser) copy() *browser { return &browser{b.t, b.base, maps.Clone(b.cookies)} }
+
+// Every contender really does the job: no figure comes from one that does nothing.
+func TestContenders(t *testing.T) {
+	redis, postgres := testserver.StartRedis(t), testserver.StartPostgres(t, "-c", "max_connections=200")
+	e := contender.Environment{Redis: redis.Addr, Postgres: postgres.URL(postgres.Addr), Key: sealed.GenerateKey().Text()}
+	for _, c := range append(contender.All, contender.Stale) {
+		t.Run(c.Name, func(t *testing.T) {
+			sessions, end, err := c.Open(t.Context(), e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer end()
+			server := httptest.NewServer(contender.NewApplication(sessions))
+			defer server.Close()
+			newBrowser := func() *browser { return &browser{t, server.URL, map[string]string{}} }
+			if c.Name == contender.None {
+				b := newBrowser()
+				b.do(contender.Login)
+				if got := b.session(); !reflect.DeepEqual(got, contender.Session{}) {
+					t.Errorf("the zero line has %+v", got)
+				}
+				return
+			}
+			t.Run("login and change", func(t *testing.T) { loginAndChange(t, newBrowser) })
+			t.Run("cookies", func(t *testing.T) { cookies(t, newBrowser) })
+			t.Run("logout", func(t *testing.T) { logout(t, newBrowser, c.CopyDies) })
+		})
+	}
+}
+
+// loginAndChange has a change seen by the next request, and by nobody else.
+func loginAndChange(t *testing.T, newBrowser func() *browser) {
+	alice, bob := newBrowser(), newBrowser()
+	alice.do(contender.Untouched)
+	if got := alice.session(); !reflect.DeepEqual(got, contender.Session{}) {
+		t.Errorf("a stranger has %+v", got)
+	}
+	if h, _ := alice.do(contender.Read); h.Get(contender.UserHeader) != "" {
+		t.Errorf("a stranger is user %q", h.Get(contender.UserHeader))
+	}
+	alice.do(contender.Login)
+	if got, want := alice.session(), contender.Reference(0); !reflect.DeepEqual(got, want) {
+		t.Errorf("after login: %+v, want %+v", got, want)
+	}
+	if h, _ := alice.do(contender.Read); h.Get(contender.UserHeader) != strconv.Itoa(contender.User) {
+		t.Errorf("after login, user %q", h.Get(contender.UserHeader))
+	}
+	for want := 2; want < 5; want++ {
+		h, _ := alice.do(contender.Change)
+		if got := h.Get(contender.QuantityHeader); got != strconv.Itoa(want) {
+			t.Errorf("a change to %q, want %d", got, want)
+		}
+		if got := alice.session(); got.Cart[0].Qty != want || got.UserID != contender.User {
+			t.Errorf("a change to %d is not seen by the next request: %+v", want, got)
+		}
+	}
+	if got := bob.session(); !reflect.DeepEqual(got, contender.Session{}) {
+		t.Errorf("another visitor has %+v", got)
+	}
+	carol := newBrowser()
+	carol.do("login?notes=1000")
+	if got, want := carol.session(), contender.Reference(1000); !reflect.DeepEqual(got, want) {
+		t.Errorf("with notes: %+v", got)
+	}
+}
+
+// cookies has a changed cookie give nothing, and that from before a login not the login.
+func cookies(t *testing.T, newBrowser func() *browser) {
+	alice := newBrowser()
+	alice.do(contender.Change)
+	anonymous := alice.copy()
+	if got := anonymous.session(); len(got.Cart) != 1 || got.UserID != 0 {
+		t.Errorf("an anonymous visitor's session: %+v", got)
+	}
+	alice.do(contender.Login)
+	if got := anonymous.session(); got.UserID != 0 {
+		t.Errorf("the cookie from before the login: %+v", got)
+	}
+	forged := alice.copy()
+	for name, value := range forged.cookies {
+		forged.cookies[name] = value[:len(value)-3] + "AAA"
+	}
+	if got := forged.session(); got.UserID != 0 {
+		t.Errorf("a changed cookie gives %+v", got)
+	}
+}
+
+// logout has a replayed cookie judged as the design promises.
+func logout(t *testing.T, newBrowser func() *browser, copyDies bool) {
+	alice := newBrowser()
+	alice.do(contender.Login)
+	copied := alice.copy()
+	if got := copied.session(); got.UserID != contender.User {
+		t.Fatalf("a copy does not work before logout: %+v", got)
+	}
+	alice.do(contender.Logout)
+	if got := alice.session(); got.UserID != 0 {
+		t.Errorf("after logout: %+v", got)
+	}
+	if dead := copied.session().UserID == 0; dead != copyDies {
+		t.Errorf("a copy of the cookie is dead after logout: %v; its design says %v", dead, copyDies)
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"example.com/sealed/bench/contender"
+	"example.com/sealed/bench/results"
+)
+
+// traffic gathers what a crowd has seen, over the rounds.
+type traffic struct {
+	perSecond []float64
+	cpu       []float64 // microseconds of the application's process, for a request
+	micros    []float64 // of each request
+}
+
+// visit adds one round.
+func (t *traffic) visit(x *child, c crowd, operation string, d time.Duration) error {
+	before, err := x.usage(false)
+	if err != nil {
+		return err
+	}
+	micros, elapsed, err := c.visit(operation, d)
+	if err != nil {
+		return fmt.Errorf("%s: %w", x.Name, err)
+	}
+	after, err := x.usage(false)
+	if err != nil {
+		return err
+	}
+	n := float64(len(micros))
+	t.perSecond = append(t.perSecond, n/elapsed.Seconds())
+	t.cpu = append(t.cpu, float64((after.CPU-before.CPU).Microseconds())/n)
+	t.micros = append(t.micros, micros...)
+	return nil
+}
+
+// percentile returns the time that a share of all requests did not exceed, or 0
+// where fewer than ten did: they would be chance.
+func (t *traffic) percentile(share float64) float64 {
+	n := len(t.micros)
+	if float64(n)*(1-share) < 10 {
+		return 0
+	}
+	slices.Sort(t.micros)
+	return t.micros[int(float64(n)*share)]
+}
+
+// overHTTP measures requests over loopback.
+func (r *run) overHTTP() error {
+	operations := []string{contender.Untouched, contender.Read, contender.Change}
+	most := slices.Max(r.connections)
+	type key struct {
+		contender, operation string
+		connections          int
+	}
+	seen := map[key]*traffic{}
+	return r.with(contender.All, r.stores(), func(children []*child) error {
+		crowds := map[string]crowd{}
+		for _, x := range children {
+			r.say("HTTP: visitors come to %s", x.Name)
+			var err error
+			if crowds[x.Name], err = gather(x, most, 0); err != nil {
+				return err
+			}
+		}
+		err := r.interleave("HTTP", r.rounds, children, func(x *child) error {
+			for _, n := range r.connections {
+				for _, operation := range operations {
+					k := key{x.Name, operation, n}
+					if seen[k] == nil {
+						seen[k] = &traffic{}
+					}
+					if err := seen[k].visit(x, crowds[x.Name][:n], operation, r.http); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, x := range children {
+			for _, operation := range operations {
+				for _, n := range r.connections {
+					t := seen[key{x.Name, operation, n}]
+					r.results.HTTP = append(r.results.HTTP, results.Load{
+						Contender: x.Name, Operation: operation, Connections: n,
+						PerSecond: results.NewSpread(t.perSecond), ServerCPUMicros: results.NewSpread(t.cpu),
+						P50Micros: t.percentile(0.5), P99Micros: t.percentile(0.99), P999Micros: t.percentile(0.999),
+						Requests: len(t.micros),
+					})
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"example.com/sealed/bench/contender"
+	"example.com/sealed/bench/results"
+)
+
+// costs gathers what some operations of some contenders took, over the rounds.
+type costs map[string]map[string]*cost
+
+type cost struct{ ns, bytes, allocs []float64 }
+
+func (c costs) add(contender, operation string, m measurement) {
+	if c[contender] == nil {
+		c[contender] = map[string]*cost{}
+	}
+	if c[contender][operation] == nil {
+		c[contender][operation] = &cost{}
+	}
+	x, n := c[contender][operation], float64(m.N)
+	x.ns = append(x.ns, float64(m.Elapsed.Nanoseconds())/n)
+	x.bytes = append(x.bytes, float64(m.Bytes)/n)
+	x.allocs = append(x.allocs, float64(m.Allocs)/n)
+}
+
+func (c *cost) spread() results.Spread { return results.NewSpread(c.ns) }
+
+// inProcess measures the time and the allocations of each operation, in the process
+// of each contender.
+func (r *run) inProcess() error {
+	all := costs{}
+	return r.with(contender.All, r.stores(), func(children []*child) error {
+		err := r.interleave("in process", r.rounds, children, func(x *child) error {
+			for _, operation := range contender.Operations {
+				m, err := x.measure(operation, 0, r.plan.inProcess)
+				if err != nil {
+					return err
+				}
+				all.add(x.Name, operation, m)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, x := range children {
+			for _, operation := range contender.Operations {
+				c := all[x.Name][operation]
+				r.results.InProcess = append(r.results.InProcess, results.Cost{
+					Contender: x.Name, Operation: operation, NS: c.spread(),
+					Bytes: results.NewSpread(c.bytes).Median, Allocs: results.NewSpread(c.allocs).Median,
+				})
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,133 @@
+// Bench compares sealed cookies with sessions that live in a store: the same
+// application, served with each of them through its own public API, measured in one
+// run. It starts the stores and a process for each contender, and writes results.json,
+// and from that docs/benchmarks.md with its charts and a section of the README.
+//
+//	go run .                          # all of it, about 25 minutes
+//	go run . -quick                   # to see that it works: its figures are worth nothing
+//	go run . -only process,sizes      # some of it, on the terminal only
+//	go run . -render                  # the page and the charts anew, from results.json
+//	go run ./scale                    # what the figures mean for millions of users
+//
+// It needs redis-server and PostgreSQL on the machine, or their addresses, and runs
+// best on a machine with nothing else to do.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"example.com/sealed/bench/results"
+)
+
+type options struct {
+	quick, render   bool
+	only            string
+	seed            uint64
+	redis, postgres string
+	out             string
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == serveArgument {
+		exit(serve(os.Stdin, os.Stdout))
+	}
+	var o options
+	var names []string
+	for _, p := range phases {
+		names = append(names, p.name)
+	}
+	flag.BoolVar(&o.quick, "quick", false, "see that everything works, in a minute; the figures are worth nothing, and are not written without -out")
+	flag.BoolVar(&o.render, "render", false, "measure nothing: write the page and the charts from results.json")
+	flag.StringVar(&o.only, "only", "", "measure only these `parts`, and write nothing: "+strings.Join(names, ","))
+	flag.Uint64Var(&o.seed, "seed", 1, "the order of the contenders in each round follows from this `number`")
+	flag.StringVar(&o.redis, "redis", "", "`address` of a Redis to use, which must be empty; by default one is started")
+	flag.StringVar(&o.postgres, "postgres", "", "`URL` of a PostgreSQL database to use, without a table sessions; by default one is started")
+	flag.StringVar(&o.out, "out", "", "write everything into this `folder`; by default results.json here, the page in ../docs and a section of ../README.md")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	exit(bench(ctx, o, os.Stdout, os.Stderr))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// bench does what the options say.
+func bench(ctx context.Context, o options, out io.Writer, status *os.File) error {
+	places := repository
+	if o.out != "" {
+		places = inFolder(o.out)
+	}
+	if o.render {
+		r, err := results.Read(places.results)
+		if err != nil {
+			return err
+		}
+		return publish(r, places)
+	}
+	only := slices.DeleteFunc(strings.Split(o.only, ","), func(name string) bool { return name == "" })
+	r, err := measure(ctx, o, only, status)
+	if err != nil {
+		return err
+	}
+	if err := printTables(out, r); err != nil {
+		return err
+	}
+	if len(only) > 0 || o.quick && o.out == "" {
+		return nil
+	}
+	if err := r.Write(places.results); err != nil {
+		return err
+	}
+	return publish(r, places)
+}
+
+// measure measures all parts, or only some.
+func measure(ctx context.Context, o options, only []string, status *os.File) (*results.Results, error) {
+	known := func(name string) bool {
+		return slices.ContainsFunc(phases, func(p phase) bool { return p.name == name })
+	}
+	for _, name := range only {
+		if !known(name) {
+			return nil, fmt.Errorf("no part %q", name)
+		}
+	}
+	progress := newProgress(status)
+	defer progress.done()
+	var measured *results.Results
+	err := guard(func(h *host) error {
+		r, err := newRun(ctx, h, o, progress)
+		if err != nil {
+			return err
+		}
+		if r.results.About, err = r.about(o); err != nil {
+			return err
+		}
+		for _, p := range phases {
+			if len(only) > 0 && !slices.Contains(only, p.name) {
+				continue
+			}
+			if err := p.do(r); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+		}
+		r.results.About.Took = time.Since(progress.start).Round(time.Second).String()
+		measured = r.results
+		return nil
+	})
+	return measured, err
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"example.com/sealed/bench/contender"
+)
+
+// A visitor has one connection to an application, and the cookies that it got there.
+type visitor struct {
+	client   *fasthttp.HostClient
+	request  fasthttp.Request
+	response fasthttp.Response
+	keeps    bool // the application is not the zero line
+	quantity int  // as of the last change
+}
+
+func newVisitor(x *child) *visitor {
+	v := &visitor{
+		client: &fasthttp.HostClient{
+			Addr: x.Application, MaxConns: 1, ReadBufferSize: 1 << 16, WriteBufferSize: 1 << 16,
+			NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
+		},
+		keeps: x.Name != contender.None,
+	}
+	v.request.Header.SetHost(x.Application)
+	return v
+}
+
+// login logs in, with notes of so many bytes.
+func (v *visitor) login(notes int) error {
+	v.request.Header.DelAllCookies()
+	v.quantity = contender.Reference(0).Cart[0].Qty
+	return v.visit(contender.Login, "/login?notes="+strconv.Itoa(notes))
+}
+
+func (v *visitor) do(operation string) error { return v.visit(operation, "/"+operation) }
+
+// visit makes one request, and checks that it did what it is for.
+func (v *visitor) visit(operation, path string) error {
+	v.request.Header.SetMethod(contender.Method(operation))
+	v.request.SetRequestURI(path)
+	if err := v.client.Do(&v.request, &v.response); err != nil {
+		return err
+	}
+	if status := v.response.StatusCode(); status != fasthttp.StatusOK {
+		return fmt.Errorf("%s: status %d: %s", operation, status, v.response.Body())
+	}
+	v.takeCookies()
+	if !v.keeps {
+		return nil
+	}
+	switch operation {
+	case contender.Read:
+		if got := v.response.Header.Peek(contender.UserHeader); string(got) != strconv.Itoa(contender.User) {
+			return fmt.Errorf("a visitor who is logged in is user %q", got)
+		}
+	case contender.Change:
+		v.quantity = contender.NextQuantity(v.quantity)
+		if got := v.response.Header.Peek(contender.QuantityHeader); string(got) != strconv.Itoa(v.quantity) {
+			return fmt.Errorf("a change to %q, where the one before makes it %d", got, v.quantity)
+		}
+	}
+	return nil
+}
+
+func (v *visitor) takeCookies() {
+	for _, line := range v.response.Header.Cookies() {
+		var c fasthttp.Cookie
+		if c.ParseBytes(line) != nil {
+			continue
+		}
+		if c.MaxAge() < 0 || len(c.Value()) == 0 {
+			v.request.Header.DelCookieBytes(c.Key())
+		} else {
+			v.request.Header.SetCookieBytesKV(c.Key(), c.Value())
+		}
+	}
+}
+
+// A crowd is as many visitors as there are connections.
+type crowd []*visitor
+
+// gather returns n visitors who are logged in.
+func gather(x *child, n, notes int) (crowd, error) {
+	var c crowd
+	for range n {
+		v := newVisitor(x)
+		if err := v.login(notes); err != nil {
+			return nil, fmt.Errorf("%s: %w", x.Name, err)
+		}
+		c = append(c, v)
+	}
+	return c, nil
+}
+
+// visit has each of a crowd do one operation after another for some time, and
+// returns how long each took, in microseconds, and all together.
+func (c crowd) visit(operation string, d time.Duration) (micros []float64, elapsed time.Duration, err error) {
+	each := make([][]float64, len(c))
+	errs := make([]error, len(c))
+	var working sync.WaitGroup
+	start := time.Now()
+	for i, v := range c {
+		working.Go(func() {
+			for now := time.Now(); now.Sub(start) < d; {
+				if errs[i] = v.do(operation); errs[i] != nil {
+					return
+				}
+				then := time.Now()
+				each[i] = append(each[i], float64(then.Sub(now).Nanoseconds())/1000)
+				now = then
+			}
+		})
+	}
+	working.Wait()
+	elapsed = time.Since(start)
+	for _, err := range errs {
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	return slices.Concat(each...), elapsed, nil
+}
