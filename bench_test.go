@@ -176,6 +176,11 @@ func TestAllocations(t *testing.T) {
 				t.Error(err)
 			}
 		}},
+		{"update", 15, func(_ http.ResponseWriter, r *http.Request) {
+			if err := m.Update(r.Context(), func(s *reference) { s.Cart[0].Qty = 9 }); err != nil {
+				t.Error(err)
+			}
+		}},
 	} {
 		h := m.Handler(tt.h)
 		got := testing.AllocsPerRun(100, func() { clear(w.header); h.ServeHTTP(w, r) })

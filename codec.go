@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // This file is FORMAT.md in code: tokens, the records inside them, and the
@@ -38,10 +39,12 @@ type record struct {
 const maxMillis = 1<<48 - 1
 
 const (
-	cborUint  = 0 << 5
-	cborBytes = 2 << 5
-	cborArray = 4 << 5
-	cborMap   = 5 << 5
+	cborUint   = 0 << 5
+	cborBytes  = 2 << 5
+	cborText   = 3 << 5
+	cborArray  = 4 << 5
+	cborMap    = 5 << 5
+	cborSimple = 7 << 5
 
 	paddingKey = 0 // of an extension, as an unsigned integer
 
@@ -155,6 +158,35 @@ func cutHead(b []byte, major byte) (n uint64, rest []byte, ok bool) {
 		n = n<<8 | uint64(c)
 	}
 	return n, b[1+size:], headSize(int64(min(n, 1<<62))) == 1+size
+}
+
+// validText reports whether all text in b is UTF-8, where b is what our encoder has
+// made of plain types. Items that hold others are only heads before them, so that
+// there is nothing to descend into.
+func validText(b []byte) bool {
+	for len(b) > 0 {
+		major := b[0] &^ 0x1f
+		if major == cborSimple { // its argument may be a float: no number to check
+			n := 1
+			if info := b[0] & 0x1f; info >= 24 && info <= 27 {
+				n += 1 << (info - 24)
+			}
+			b = b[min(n, len(b)):]
+			continue
+		}
+		n, rest, ok := cutHead(b, major)
+		if !ok {
+			return false
+		}
+		if b = rest; major != cborBytes && major != cborText {
+			continue
+		}
+		if n > uint64(len(b)) || major == cborText && !utf8.Valid(b[:n]) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
 }
 
 // appendHeader appends the five bytes that start a token.
@@ -347,10 +379,11 @@ func (f *cookieFormat) maxTokenLen(maxAge int) int {
 	return max(f.room("", "", maxAge), f.maxChunks*f.chunkLen(maxAge))
 }
 
-// chunkLen returns how much of a token each of several cookies holds.
+// chunkLen returns how much of a token, as text, each of several cookies holds: a
+// multiple of four characters, which are three bytes.
 func (f *cookieFormat) chunkLen(maxAge int) int {
 	last := strconv.Itoa(f.maxChunks)
-	return min(f.room("."+last, "", maxAge), f.room("", last+".", maxAge))
+	return min(f.room("."+last, "", maxAge), f.room("", last+".", maxAge)) &^ 3
 }
 
 // room returns how many bytes of a token fit into one Set-Cookie line.
@@ -368,16 +401,21 @@ func (f *cookieFormat) lineLen(suffix, value string, maxAge int) int {
 
 const maxAgeAttribute = "; Max-Age="
 
-// line writes one Set-Cookie line. Every part of it is ASCII that needs no
-// quoting: New has checked the name and attributes, value is base64url. A
-// negative maxAge leaves the attribute out: the cookie ends with the browser.
-func (f *cookieFormat) line(suffix, prefix string, value []byte, maxAge int) string {
-	b := make([]byte, 0, f.lineLen(suffix, prefix, maxAge)+base64url.EncodedLen(len(value)))
+// line writes one Set-Cookie line for a token, or a part of one. Every part of it is
+// ASCII that needs no quoting: New has checked the name and attributes, and the value
+// is base64url. A negative maxAge leaves the attribute out: the cookie ends with the
+// browser.
+func (f *cookieFormat) line(suffix, prefix string, token []byte, maxAge int) string {
+	var small [512]byte // on the stack: only the string is to be allocated
+	b := small[:0]
+	if n := f.lineLen(suffix, prefix, maxAge) + base64url.EncodedLen(len(token)); n > len(small) {
+		b = make([]byte, 0, n)
+	}
 	b = append(b, f.name...)
 	b = append(b, suffix...)
 	b = append(b, '=')
 	b = append(b, prefix...)
-	b = append(b, value...)
+	b = base64url.AppendEncode(b, token)
 	if maxAge >= 0 {
 		b = strconv.AppendInt(append(b, maxAgeAttribute...), int64(maxAge), 10)
 	}
@@ -387,11 +425,11 @@ func (f *cookieFormat) line(suffix, prefix string, value []byte, maxAge int) str
 // lines returns the Set-Cookie lines that set token, and delete what an
 // earlier, longer one left behind.
 func (f *cookieFormat) lines(token []byte, maxAge int, leftover uint32) []string {
-	if len(token) <= f.room("", "", maxAge) {
+	if base64url.EncodedLen(len(token)) <= f.room("", "", maxAge) {
 		return append([]string{f.line("", "", token, maxAge)}, f.deletions(leftover)...)
 	}
 	var lines []string
-	size := f.chunkLen(maxAge)
+	size := f.chunkLen(maxAge) / 4 * 3
 	count := strconv.Itoa((len(token) + size - 1) / size)
 	for part := range slices.Chunk(token, size) {
 		if i := len(lines); i == 0 {

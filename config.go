@@ -277,6 +277,7 @@ func (m *Manager[T]) initCodec() error {
 	if m.decoding, err = decoding.DecMode(); err != nil {
 		return err
 	}
+	m.plain = plain(reflect.TypeFor[T](), 0)
 	var zero T
 	if m.zero, err = m.encode(&zero); err != nil {
 		return fmt.Errorf("session type %v: %w", reflect.TypeFor[T](), err)
@@ -318,6 +319,34 @@ func checkType(t reflect.Type, seen map[reflect.Type]bool) error {
 		return checkFields(t, seen)
 	}
 	return nil
+}
+
+// plain reports whether whatever t holds decodes again when it was encoded, if its
+// text is UTF-8: it has no interfaces, no methods of its own that encode it, and no
+// keys of maps that may become equal. It is no plain type either if it is deep, or
+// recursive, which is as deep as one likes.
+func plain(t reflect.Type, depth int) bool {
+	if depth > maxNesting/2 || marshals(t) {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Bool, reflect.String, reflect.Float32, reflect.Float64,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return true
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return plain(t.Elem(), depth+1)
+	case reflect.Map:
+		return t.Key().Kind() == reflect.String && plain(t.Key(), depth+1) && plain(t.Elem(), depth+1)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !plain(t.Field(i).Type, depth+1) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
 }
 
 func checkFields(t reflect.Type, seen map[reflect.Type]bool) error {

@@ -131,9 +131,12 @@ func (e *exchange[T]) commit() {
 	}
 }
 
-// varyCookie is shared by all responses: an append to it makes a copy, as it has
+// These are shared by all responses: an append to them makes a copy, as they have
 // no room, and headers are replaced, never changed in place.
-var varyCookie = []string{"Cookie"}
+var (
+	varyCookie   = []string{"Cookie"}
+	cacheNoStore = []string{"no-store"}
+)
 
 // complete sets the headers that follow from the session, which was asked for.
 func (e *exchange[T]) complete(h http.Header) {
@@ -166,7 +169,7 @@ func (e *exchange[T]) complete(h http.Header) {
 func noStore(h http.Header) {
 	closed := func(name string) bool { return hasToken(h[name], "private") || hasToken(h[name], "no-store") }
 	if !closed("Cache-Control") {
-		h["Cache-Control"] = []string{"no-store"}
+		h["Cache-Control"] = cacheNoStore
 	}
 	for _, name := range []string{"Cdn-Cache-Control", "Surrogate-Control"} {
 		if len(h[name]) > 0 && !closed(name) {

@@ -142,6 +142,7 @@ type Manager[T any] struct {
 	encoding cbor.EncMode
 	decoding cbor.DecMode
 	zero     []byte // the zero T
+	plain    bool   // see plain
 }
 
 // Get returns the request's session. If there is none, the error says why, and
@@ -285,9 +286,9 @@ func (m *Manager[T]) Seal(data T) (string, error) {
 		return "", fmt.Errorf("%w: the token would have %d bytes, more than %d", ErrTooLarge, n, maxTokenText)
 	}
 	key := m.keys.sealingKey(nil, now)
-	token := m.sealRecord(&s.record, key, m.plainAssociated)
+	token := base64url.EncodeToString(m.sealRecord(&s.record, key, m.plainAssociated))
 	m.observe(ctx, Event{Kind: EventSealed, ID: s.record.id, KeyID: key.text, Bytes: len(token)})
-	return string(token), nil
+	return token, nil
 }
 
 // Open opens a token from Seal. The errors are those of Get; the idle timeout
@@ -332,18 +333,15 @@ func (m *Manager[T]) itemLen(b []byte) (int, error) {
 	return len(b) - len(rest), err
 }
 
-// sealRecord returns the token as text. The one buffer holds the associated
-// data and, behind it, the token.
+// sealRecord returns the token. The one buffer holds the associated data and,
+// behind it, the token.
 func (m *Manager[T]) sealRecord(r *record, key *ringKey, suffix string) []byte {
 	n := headerSize + len(suffix)
 	b := make([]byte, 0, n+overhead+r.size())
 	b = append(appendHeader(b, key.key.id), suffix...)
 	b = appendHeader(b, key.key.id)
 	b = r.append(b[:len(b)+nonceSize])
-	token := key.seal(b[n:], b[:n])
-	text := make([]byte, base64url.EncodedLen(len(token)))
-	base64url.Encode(text, token)
-	return text
+	return key.seal(b[n:], b[:n])
 }
 
 // openRecord opens a token in text and returns the key that sealed it, where

@@ -115,24 +115,36 @@ func (m *Manager[T]) take(s *session[T]) (T, error) {
 	return v, m.decode(s.record.data, &v)
 }
 
-// put makes v the session's data, with its subject and terms. It decodes what it
-// has encoded: data that would not come back must not be accepted. The error says
-// why; s is then of no use.
+// put makes v the session's data, with its subject and terms. Data that would not
+// come back must not be accepted. The error says why; s is then of no use.
 func (m *Manager[T]) put(s *session[T], v *T) error {
 	data, err := m.encode(v)
 	if err != nil {
 		return err
 	}
-	var decoded T
-	if err := m.decoding.Unmarshal(data, &decoded); err != nil {
+	if err := m.comesBack(data); err != nil {
 		return fmt.Errorf("sealed: the session would not decode again: %w", err)
 	}
 	terms, err := m.termsOf(v)
 	if err != nil {
 		return err
 	}
+	var none T
 	s.err, s.record.data, s.terms, s.subject = nil, data, terms, m.subject(v)
-	s.value, s.fresh = decoded, true
+	s.value, s.fresh = none, false
+	return nil
+}
+
+// comesBack tells whether data decodes, which was encoded here. There is no need to
+// try where text is all that can be wrong.
+func (m *Manager[T]) comesBack(data []byte) error {
+	if !m.plain {
+		var decoded T
+		return m.decoding.Unmarshal(data, &decoded)
+	}
+	if !validText(data) {
+		return errors.New("it has text that is not UTF-8")
+	}
 	return nil
 }
 

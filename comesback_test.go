@@ -1,0 +1,159 @@
+package sealed_test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"example.com/sealed"
+)
+
+// scalars has each kind of a plain type, and nothing else.
+type scalars struct {
+	Bool   bool              `cbor:"1,keyasint,omitempty"`
+	Int    int64             `cbor:"2,keyasint"`
+	Small  int8              `cbor:"-3,keyasint"`
+	Uint   uint64            `cbor:"4,keyasint"`
+	Float  float64           `cbor:"5,keyasint"`
+	Single float32           `cbor:"6,keyasint"`
+	Text   string            `cbor:"text,omitempty"`
+	Bytes  []byte            `cbor:"7,keyasint"`
+	Fixed  [4]byte           `cbor:"8,keyasint"`
+	Lines  []string          `cbor:"9,keyasint"`
+	Counts map[string]int    `cbor:"10,keyasint"`
+	Named  map[label][]point `cbor:"11,keyasint"`
+	Next   *point            `cbor:"12,keyasint"`
+	Flags  []bool
+}
+
+type label string
+
+type point struct {
+	_    struct{} `cbor:",toarray"`
+	X, Y int
+	Note string
+}
+
+// randomText returns a text that is UTF-8 mostly.
+func randomText(rng *rand.Rand) string {
+	b := make([]byte, rng.IntN(40))
+	for i := range b {
+		b[i] = byte('a' + rng.IntN(26))
+	}
+	switch {
+	case len(b) == 0:
+	case rng.IntN(4) == 0:
+		return string(b) + "é→😀\x00"
+	case rng.IntN(30) == 0:
+		b[rng.IntN(len(b))] = 0x80 | byte(rng.IntN(128))
+	}
+	return string(b)
+}
+
+func randomScalars(rng *rand.Rand) (s scalars, valid bool) {
+	valid = true
+	text := func() string {
+		t := randomText(rng)
+		valid = valid && utf8.ValidString(t)
+		return t
+	}
+	s = scalars{
+		Bool: rng.IntN(2) == 0, Int: rng.Int64() >> rng.IntN(64) * (1 - 2*rng.Int64N(2)), Small: int8(rng.IntN(256)),
+		Uint: rng.Uint64() >> rng.IntN(64), Float: rng.NormFloat64() * float64(rng.IntN(3)), Single: float32(rng.IntN(5)) / 2,
+		Text: text(), Bytes: []byte(randomText(rng)), Fixed: [4]byte{0xff, 1, byte(rng.IntN(256)), 0},
+	}
+	for range rng.IntN(4) {
+		s.Lines = append(s.Lines, text())
+		s.Flags = append(s.Flags, true)
+	}
+	if rng.IntN(2) == 0 {
+		s.Counts = map[string]int{text(): rng.IntN(300), text(): -1}
+		s.Named = map[label][]point{label(text()): {{X: 1, Note: text()}, {Y: -1 << 40}}}
+		s.Next = &point{Note: text()}
+	}
+	return s, valid
+}
+
+// What is accepted comes back as it was, and what is not UTF-8 is not accepted.
+func TestPlainDataComesBack(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[scalars]{})
+	rng := rand.New(rand.NewPCG(5, 5))
+	refused := 0
+	for n := range 5000 {
+		want, valid := randomScalars(rng)
+		token, err := m.Seal(want)
+		if (err == nil) != valid {
+			t.Fatalf("%d: Seal of %+v: %v; its text is UTF-8: %v", n, want, err, valid)
+		}
+		if !valid {
+			refused++
+			continue
+		}
+		got, _, err := m.Open(t.Context(), token)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(point{})); err != nil || diff != "" {
+			t.Fatalf("%d: %v (-want +got)\n%s", n, err, diff)
+		}
+	}
+	if refused < 100 {
+		t.Errorf("only %d were refused", refused)
+	}
+}
+
+// halfKept encodes what it does not decode.
+type halfKept struct{ Value string }
+
+func (h halfKept) MarshalBinary() ([]byte, error) { return []byte(h.Value), nil }
+func (h *halfKept) UnmarshalBinary(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	return errNotKept
+}
+
+var errNotKept = errorText("it does not decode")
+
+type errorText string
+
+func (e errorText) Error() string { return string(e) }
+
+type tree struct{ Left, Right *tree }
+
+// Types that are not plain are tried: what would not come back is refused.
+func TestOtherDataComesBack(t *testing.T) {
+	deep := &tree{}
+	for range 40 {
+		deep = &tree{Left: deep}
+	}
+	refuses(t, "keys that become equal", map[any]int{"x": 1}, map[any]int{int8(1): 1, uint16(1): 2})
+	refuses(t, "keys that are not UTF-8", map[any]int{"é": 1}, map[any]int{"caf\xe9": 1})
+	refuses(t, "an encoding of its own", []halfKept{}, []halfKept{{"x"}})
+	refuses(t, "deeper than is decoded", tree{Left: &tree{}}, *deep)
+	refuses(t, "text beside a time", dated{time.Unix(1e9, 5).UTC(), "é"}, dated{Text: "\xff"})
+}
+
+type dated struct {
+	Time time.Time
+	Text string
+}
+
+// refuses has one value of a type come back, and another be refused.
+func refuses[V any](t *testing.T, what string, good, bad V) {
+	t.Helper()
+	type session struct{ Value V }
+	m := mustNew(t, mustRing(t), sealed.Config[session]{})
+	if _, err := m.Seal(session{bad}); err == nil {
+		t.Errorf("%s: Seal takes what Open would refuse", what)
+	}
+	token, err := m.Seal(session{good})
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	got, _, err := m.Open(t.Context(), token)
+	if diff := cmp.Diff(good, got.Value); err != nil || diff != "" {
+		t.Errorf("%s: %v (-want +got)\n%s", what, err, diff)
+	}
+}
