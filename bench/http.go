@@ -13,15 +13,17 @@ import (
 type traffic struct {
 	perSecond []float64
 	cpu       []float64 // microseconds of the application's process, for a request
+	storeCPU  []float64 // and of the store's, if it is this run's
 	micros    []float64 // of each request
 }
 
-// visit adds one round.
-func (t *traffic) visit(x *child, c crowd, operation string, d time.Duration) error {
+// visit adds one round to t.
+func (r *run) visit(t *traffic, x *child, c crowd, operation string, d time.Duration) error {
 	before, err := x.usage(false)
 	if err != nil {
 		return err
 	}
+	storeBefore := r.storeCPU(x)
 	micros, elapsed, err := c.visit(operation, d)
 	if err != nil {
 		return fmt.Errorf("%s: %w", x.Name, err)
@@ -31,6 +33,9 @@ func (t *traffic) visit(x *child, c crowd, operation string, d time.Duration) er
 		return err
 	}
 	n := float64(len(micros))
+	if storeAfter := r.storeCPU(x); storeAfter > 0 {
+		t.storeCPU = append(t.storeCPU, float64((storeAfter-storeBefore).Microseconds())/n)
+	}
 	t.perSecond = append(t.perSecond, n/elapsed.Seconds())
 	t.cpu = append(t.cpu, float64((after.CPU-before.CPU).Microseconds())/n)
 	t.micros = append(t.micros, micros...)
@@ -73,7 +78,7 @@ func (r *run) overHTTP() error {
 					if seen[k] == nil {
 						seen[k] = &traffic{}
 					}
-					if err := seen[k].visit(x, crowds[x.Name][:n], operation, r.http); err != nil {
+					if err := r.visit(seen[k], x, crowds[x.Name][:n], operation, r.http); err != nil {
 						return err
 					}
 				}
@@ -90,7 +95,8 @@ func (r *run) overHTTP() error {
 					r.results.HTTP = append(r.results.HTTP, results.Load{
 						Contender: x.Name, Operation: operation, Connections: n,
 						PerSecond: results.NewSpread(t.perSecond), ServerCPUMicros: results.NewSpread(t.cpu),
-						P50Micros: t.percentile(0.5), P99Micros: t.percentile(0.99), P999Micros: t.percentile(0.999),
+						StoreCPUMicros: results.NewSpread(t.storeCPU),
+						P50Micros:      t.percentile(0.5), P99Micros: t.percentile(0.99), P999Micros: t.percentile(0.999),
 						Requests: len(t.micros),
 					})
 				}

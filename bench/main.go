@@ -79,6 +79,11 @@ func bench(ctx context.Context, o options, out io.Writer, status *os.File) error
 		}
 		return publish(r, places)
 	}
+	if o.out != "" {
+		if err := os.MkdirAll(o.out, 0o777); err != nil {
+			return err
+		}
+	}
 	only := slices.DeleteFunc(strings.Split(o.only, ","), func(name string) bool { return name == "" })
 	r, err := measure(ctx, o, only, status)
 	if err != nil {

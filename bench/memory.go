@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"time"
 
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
@@ -71,6 +72,22 @@ func (r *run) postgresMemory() (memory, disk int64, err error) {
 		memory += int64(n)
 	}
 	return memory, disk, nil
+}
+
+// storeCPU returns the processor time that a contender's store has used, or 0 if it
+// is not known, as it is not this run's.
+func (r *run) storeCPU(x *child) (used time.Duration) {
+	var pids []int
+	switch {
+	case x.Store == contender.OnRedis && r.redisServer != nil:
+		pids = r.redisServer.PIDs()
+	case x.Store == contender.OnPostgres && r.pgServer != nil:
+		pids = r.pgServer.PIDs()
+	}
+	for _, pid := range pids {
+		used += cpuOf(pid)
+	}
+	return used
 }
 
 // memory measures what live sessions take, each contender alone.

@@ -108,7 +108,7 @@ func (r *run) distant() error {
 						if seen[k] == nil {
 							seen[k] = &traffic{}
 						}
-						if err := seen[k].visit(x, crowds[x.Name], operation, r.http); err != nil {
+						if err := r.visit(seen[k], x, crowds[x.Name], operation, r.http); err != nil {
 							return err
 						}
 					}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -147,6 +148,7 @@ func (r *run) outage(l links, sites []*site, kind string, mode testserver.Mode) 
 					began := time.Since(start)
 					s.visit(i, began, began >= from && began < to)
 					for next = next.Add(pace); next.Before(time.Now()); next = next.Add(pace) {
+						s.count(i, next.Sub(start), errWaiting, false)
 					}
 				}
 			})
@@ -170,23 +172,33 @@ func (r *run) outage(l links, sites []*site, kind string, mode testserver.Mode) 
 	}
 }
 
+// errWaiting is what became of a visit that could not begin: the visitor was still
+// waiting for the answer to the one before.
+var errWaiting = errors.New("still waiting")
+
 // visit has a member come, or, behind the last of them, a stranger who logs in.
 func (s *site) visit(i int, began time.Duration, down bool) {
 	var in bool
 	var err error
-	stranger := i == len(s.members)
 	start := time.Now()
-	if stranger {
+	if i == len(s.members) {
 		_, _, err = s.request(contender.Login, nil)
 	} else {
 		in, _, err = s.request(contender.Read, s.members[i])
 	}
 	took := time.Since(start)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.count(i, began, err, in)
 	if down {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.slowest = max(s.slowest, took)
 	}
+}
+
+// count counts a visit by how it ended.
+func (s *site) count(i int, began time.Duration, err error, in bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	second := int(began / time.Second)
 	if second >= len(s.seconds) {
 		return
@@ -194,7 +206,7 @@ func (s *site) visit(i int, began time.Duration, down bool) {
 	count := &s.seconds[second]
 	_, refused := err.(statusError)
 	switch {
-	case stranger:
+	case i == len(s.members):
 		count.Logins++
 		if err == nil {
 			count.LoginsOK++

@@ -1,12 +1,50 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+
 	"example.com/sealed/bench/results"
 )
 
-type places struct{ results string }
+// places are where a run's figures are written.
+type places struct {
+	results string // results.json
+	page    string // benchmarks.md; its charts go into the folder benchmarks beside it
+	readme  string // whose section between two marks is written anew; "" for none
+}
 
-var repository = places{"results.json"}
+var repository = places{"results.json", "../docs/benchmarks.md", "../README.md"}
 
-func inFolder(f string) places               { return places{f + "/results.json"} }
-func publish(*results.Results, places) error { return nil }
+func inFolder(folder string) places {
+	return places{results: filepath.Join(folder, "results.json"), page: filepath.Join(folder, "benchmarks.md")}
+}
+
+// publish writes the page, its charts and the section of the README.
+func publish(r *results.Results, p places) error {
+	folder := filepath.Join(filepath.Dir(p.page), chartFolder)
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return err
+	}
+	for _, c := range charts {
+		drawn, err := c.svgs(r)
+		if err != nil {
+			return err
+		}
+		for name, text := range drawn {
+			if err := os.WriteFile(filepath.Join(folder, name), text, 0o666); err != nil {
+				return err
+			}
+		}
+	}
+	text, err := page(r)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(p.page, text, 0o666); err != nil || p.readme == "" {
+		return err
+	}
+	return writeReadme(p.readme, r)
+}
+
+const chartFolder = "benchmarks"

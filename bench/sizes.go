@@ -55,7 +55,7 @@ func (r *run) grow() error {
 					all[notes].add(x.Name, operation, m)
 				}
 				var t traffic
-				if err := t.visit(x, crowds[k], contender.Read, r.http/2); err != nil {
+				if err := r.visit(&t, x, crowds[k], contender.Read, r.http/2); err != nil {
 					return err
 				}
 				perSecond[k] = append(perSecond[k], t.perSecond...)

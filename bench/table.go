@@ -44,10 +44,15 @@ func (t *table) print(out io.Writer) error {
 	return w.Flush()
 }
 
-// printTables writes all tables that have figures.
+// printTables writes what was measured with, and all tables that have figures.
 func printTables(out io.Writer, r *results.Results) error {
-	for _, make := range tables {
-		t := make(r)
+	a := r.About
+	fmt.Fprintf(out, "%s, %s, %d cores, %s, %s, in %s\n", a.Date, a.CPU, a.Cores, a.System, a.Go, a.Took)
+	for _, v := range append(slices.Clone(a.Servers), a.Packages...) {
+		fmt.Fprintf(out, "  %s %s\n", v.Name, v.Version)
+	}
+	for _, build := range tables {
+		t := build(r)
 		if len(t.rows) == 0 {
 			continue
 		}

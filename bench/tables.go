@@ -42,7 +42,7 @@ func allocationTable(r *results.Results) *table {
 		row := []string{name}
 		for _, operation := range contender.Operations {
 			c := costOf(r, name, operation)
-			row = append(row, fmt.Sprintf("%s / %.0f", thousands(fmt.Sprintf("%.0f", c.Bytes)), c.Allocs))
+			row = append(row, fmt.Sprintf("%s / %.0f", count(c.Bytes), c.Allocs))
 		}
 		t.add(row...)
 	}
@@ -84,18 +84,19 @@ func loadTable(operation string) func(*results.Results) *table {
 		for _, n := range connections {
 			t.head = append(t.head, fmt.Sprintf("%d: requests/s", n), "p50 / p99 / p99.9")
 		}
-		t.head = append(t.head, "server CPU, µs a request")
+		t.head = append(t.head, "CPU µs: application", "store")
 		for _, name := range distinct(rows, func(l results.Load) string { return l.Contender }) {
-			row, cpu := []string{name}, ""
+			row, cpu, store := []string{name}, "", ""
 			for _, l := range rows {
 				if l.Contender != name {
 					continue
 				}
-				row = append(row, thousands(fmt.Sprintf("%.0f", l.PerSecond.Median)),
+				s := l.PerSecond
+				row = append(row, fmt.Sprintf("%s (%s–%s)", count(s.Median), count(s.Low), count(s.High)),
 					fmt.Sprintf("%s / %s / %s", number(l.P50Micros), orDash(l.P99Micros), orDash(l.P999Micros)))
-				cpu = number(l.ServerCPUMicros.Median)
+				cpu, store = number(l.ServerCPUMicros.Median), orDash(l.StoreCPUMicros.Median)
 			}
-			t.add(append(row, cpu)...)
+			t.add(append(row, cpu, store)...)
 		}
 		return t
 	}
@@ -156,7 +157,7 @@ func storeTable(r *results.Results) *table {
 func sizeTable(r *results.Results) *table {
 	t := &table{title: "By size of the session, in process: µs to read / to change", head: []string{""}}
 	for _, notes := range distinct(r.Sizes, func(s results.Size) int { return s.Notes }) {
-		t.head = append(t.head, thousands(strconv.Itoa(notes))+" B")
+		t.head = append(t.head, count(float64(notes))+" B")
 	}
 	for _, name := range distinct(r.Sizes, func(s results.Size) string { return s.Contender }) {
 		row := []string{name}
@@ -177,7 +178,7 @@ func sizeTable(r *results.Results) *table {
 func sizeHTTPTable(r *results.Results) *table {
 	t := &table{title: "By size of the session, over HTTP with 16 connections: reads a second (bytes of the Cookie header, cookies)", head: []string{""}}
 	for _, notes := range distinct(r.Sizes, func(s results.Size) int { return s.Notes }) {
-		t.head = append(t.head, thousands(strconv.Itoa(notes))+" B")
+		t.head = append(t.head, count(float64(notes))+" B")
 	}
 	for _, name := range distinct(r.Sizes, func(s results.Size) string { return s.Contender }) {
 		row := []string{name}
@@ -187,7 +188,7 @@ func sizeHTTPTable(r *results.Results) *table {
 			case s.Error != "":
 				row = append(row, "refused")
 			default:
-				row = append(row, fmt.Sprintf("%s (%d, %d)", thousands(fmt.Sprintf("%.0f", s.ReadHTTP.Median)), s.Cookie, s.Cookies))
+				row = append(row, fmt.Sprintf("%s (%d, %d)", count(s.ReadHTTP.Median), s.Cookie, s.Cookies))
 			}
 		}
 		t.add(row...)
@@ -211,7 +212,7 @@ func down(o results.Outage) (sum results.Second) {
 }
 
 func outageTable(r *results.Results) *table {
-	t := &table{title: "While the store is away: what its visitors meet", head: []string{"", "store", "requests", "served", "logged out", "refused (503)", "no answer in 2 s", "slowest, ms", "logins that work"}}
+	t := &table{title: "While the store is away: what its visitors meet", head: []string{"", "store", "requests", "served", "logged out", "refused (503)", "waiting", "slowest, ms", "logins"}}
 	for _, kind := range []string{results.Refused, results.Silent} {
 		for _, o := range r.Outages {
 			if o.Kind != kind {
@@ -235,10 +236,10 @@ func lossTable(r *results.Results) *table {
 }
 
 func memoryTable(r *results.Results) *table {
-	t := &table{title: "Memory of live sessions: application / store", head: []string{""}}
+	t := &table{title: "Memory of live sessions: heap of the application (its resident memory) / of the store", head: []string{""}}
 	counts := distinct(r.Memory, func(m results.Memory) int { return m.Sessions })
 	for _, n := range counts {
-		t.head = append(t.head, thousands(strconv.Itoa(n)))
+		t.head = append(t.head, count(float64(n)))
 	}
 	t.head = append(t.head, "on disk")
 	for _, name := range distinct(r.Memory, func(m results.Memory) string { return m.Contender }) {
@@ -247,7 +248,7 @@ func memoryTable(r *results.Results) *table {
 			if m.Contender != name {
 				continue
 			}
-			cell := size(m.Heap)
+			cell := fmt.Sprintf("%s (%s)", size(m.Heap), size(m.RSS))
 			if c, err := contender.Find(name); err == nil && (c.Store == contender.OnRedis || c.Store == contender.OnPostgres) {
 				cell += " / " + size(m.Store)
 			}
@@ -270,7 +271,7 @@ func revocationTable(r *results.Results) *table {
 			store, entry = size(v.Store), number(float64(v.Store)/n)+" B"
 			traffic = fmt.Sprintf("%.0f / %.0f", float64(v.Asked)/n, float64(v.Answered)/n)
 		}
-		t.add(v.Contender, thousands(strconv.Itoa(v.Count)), size(v.Heap), number(float64(v.Heap)/n)+" B", store, entry, traffic)
+		t.add(v.Contender, count(n), size(v.Heap), number(float64(v.Heap)/n)+" B", store, entry, traffic)
 	}
 	return t
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -209,4 +210,19 @@ func memoryOf(pid int, file, name string) (uint64, error) {
 		}
 	}
 	return 0, fmt.Errorf("no %s in /proc%s", name, file)
+}
+
+// cpuOf returns the processor time that a process has used, which Linux counts to ten
+// milliseconds for users, but to nanoseconds for the scheduler.
+func cpuOf(pid int) time.Duration {
+	tasks, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/schedstat")
+	var used time.Duration
+	for _, file := range tasks {
+		text, _ := os.ReadFile(file) // it may have ended
+		if fields := strings.Fields(string(text)); len(fields) > 0 {
+			ns, _ := strconv.ParseInt(fields[0], 10, 64)
+			used += time.Duration(ns)
+		}
+	}
+	return used
 }

@@ -110,7 +110,8 @@ broken=0
 while IFS=: read -r file link; do
   target=${link%%#*}
   [ -z "$target" ] || [ -e "$(dirname "$file")/$target" ] || { echo "$file: $link"; broken=1; }
-done < <(grep -oHE '\]\([^)]+\)' ./*.md docs/*.md 2>/dev/null | sed -E 's/\]\(([^)]*)\)/\1/' | grep -v 'https\?://' || true)
+done < <(grep -oHE '\]\([^)]+\)|(src|srcset)="[^"]+"' ./*.md docs/*.md |
+  sed -E 's/(\]\(|(src|srcset)=")([^)"]*)[)"]/\3/' | grep -v 'https\?://' || true)
 [ "$broken" = 0 ] || fail "broken links"
 
 part "done"

@@ -73,6 +73,7 @@ type Load struct {
 	Connections          int
 	PerSecond            Spread
 	ServerCPUMicros      Spread // of the application's process, for a request
+	StoreCPUMicros       Spread // of the store's processes, if they are known
 	P50Micros            float64
 	P99Micros            float64
 	P999Micros           float64 `json:",omitempty"`
@@ -147,7 +148,7 @@ type Second struct {
 	Served    int // of visitors who were logged in, and are
 	LoggedOut int // who were logged in, and are strangers now
 	Refused   int // 503
-	Hung      int // no answer within two seconds
+	Hung      int // no answer within two seconds, or still waiting for the one before
 	Logins    int // of strangers, tried
 	LoginsOK  int
 }

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"example.com/sealed/bench/contender"
+	"example.com/sealed/bench/results"
+)
+
+// A Site is who visits, and how many instances serve them.
+type site struct {
+	name      string
+	users     float64
+	logins    float64 // a day
+	logouts   float64 // a day, by those who do not just stay away
+	lifetime  time.Duration
+	stay      time.Duration // from login to logout, on average
+	instances int
+	requests  float64 // of a user, a day
+	changes   float64 // which share of them changes the session
+}
+
+const day = 24 * time.Hour
+
+func (s site) check() error {
+	var errs []error
+	for name, x := range map[string]float64{"users": s.users, "logins": s.logins, "requests": s.requests, "instances": float64(s.instances)} {
+		if !(x > 0) || math.IsInf(x, 0) {
+			errs = append(errs, fmt.Errorf("%s must be more than nothing", name))
+		}
+	}
+	if s.logouts < 0 || s.logouts > s.logins {
+		errs = append(errs, errors.New("there are at most as many logouts as logins"))
+	}
+	if s.changes < 0 || s.changes > 1 {
+		errs = append(errs, errors.New("changes is a share, from 0 to 1"))
+	}
+	if s.lifetime < time.Minute || s.lifetime > 400*day || s.stay < time.Minute {
+		errs = append(errs, errors.New("lifetime is from a minute to 400 days, stay at least a minute"))
+	}
+	return errors.Join(errs...)
+}
+
+// Constants are what one session, one entry of the list and one request take. All of
+// them are figures of one run of the benchmark.
+type constants struct {
+	entryHeap  float64 // bytes of a list's entry in an instance
+	entryRedis float64 // and on Redis
+	entryWire  float64 // bytes that an entry takes between one instance and Redis: appended, and heard of
+	idleWire   float64 // bytes a second of an instance that follows Redis
+
+	redisSession    float64 // bytes of a session on Redis
+	postgresSession float64 // bytes of a session in PostgreSQL, on disk with its indexes
+
+	cookie map[string]float64 // of a contender: bytes of the Cookie header
+	set    map[string]float64 // and of Set-Cookie when the session changes
+
+	ask map[string]map[string]ask // by contender and operation
+	cpu map[string]map[string]cpu
+}
+
+// ask is what a request has to say to the store.
+type ask struct{ messages, bytes float64 }
+
+// cpu is the processor time of a request, in seconds, beyond that of one without a
+// session.
+type cpu struct{ application, store float64 }
+
+// designs are those that the page compares.
+var designs = []string{contender.SealedRedis, contender.SCSRedis, contender.SCSPostgres}
+
+// takeConstants takes them from a run's figures, all of which there must be.
+func takeConstants(r *results.Results) (c constants, err error) {
+	c = constants{cookie: map[string]float64{}, set: map[string]float64{}, ask: map[string]map[string]ask{}, cpu: map[string]map[string]cpu{}}
+	for _, v := range r.Revocations { // the last is of the most
+		if v.Contender == contender.SealedRedis {
+			n := float64(v.Count)
+			c.entryHeap, c.entryRedis, c.entryWire = float64(v.Heap)/n, float64(v.Store)/n, float64(v.Asked+v.Answered)/n
+		}
+	}
+	for _, i := range r.Idle {
+		if i.Contender == contender.SealedRedis {
+			c.idleWire = i.AskedPerSecond + i.AnsweredPerSecond
+		}
+	}
+	for _, m := range r.Memory {
+		switch m.Contender {
+		case contender.SCSRedis:
+			c.redisSession = float64(m.Store) / float64(m.Sessions)
+		case contender.SCSPostgres:
+			c.postgresSession = float64(m.Disk) / float64(m.Sessions)
+		}
+	}
+	for _, w := range r.Wire {
+		if c.ask[w.Contender] == nil {
+			c.ask[w.Contender] = map[string]ask{}
+		}
+		c.ask[w.Contender][w.Operation] = ask{w.StoreMessages, w.StoreAsked + w.StoreAnswered}
+		switch w.Operation {
+		case contender.Read:
+			c.cookie[w.Contender] = float64(w.Cookie)
+		case contender.Change:
+			c.set[w.Contender] = float64(w.SetCookie)
+		}
+	}
+	c.takeCPU(r.HTTP)
+	for what, x := range map[string]float64{
+		"a revocation in memory": c.entryHeap, "a revocation on Redis": c.entryRedis, "the traffic of a revocation": c.entryWire,
+		"the traffic of an idle replica": c.idleWire, "a session on Redis": c.redisSession, "a session in PostgreSQL": c.postgresSession,
+		"a cookie": c.cookie[contender.SealedRedis], "a read's messages": c.ask[contender.SCSRedis][contender.Read].messages,
+		"the processor time of Redis": c.cpu[contender.SCSRedis][contender.Read].store,
+	} {
+		if !(x > 0) {
+			err = errors.Join(err, fmt.Errorf("the results do not say what %s takes", what))
+		}
+	}
+	return c, err
+}
+
+// takeCPU takes the processor times from the loads with 16 connections, or whatever
+// is nearest: the last that has fewer than a hundred.
+func (c *constants) takeCPU(loads []results.Load) {
+	zero := map[string]float64{}
+	for _, l := range loads {
+		if l.Contender == contender.None && l.Connections < 100 {
+			zero[l.Operation] = l.ServerCPUMicros.Median
+		}
+	}
+	for _, l := range loads {
+		if l.Connections >= 100 {
+			continue
+		}
+		if c.cpu[l.Contender] == nil {
+			c.cpu[l.Contender] = map[string]cpu{}
+		}
+		c.cpu[l.Contender][l.Operation] = cpu{
+			max(0, l.ServerCPUMicros.Median-zero[l.Operation]) / 1e6, l.StoreCPUMicros.Median / 1e6,
+		}
+	}
+}
+
+// skew is how much longer than its session an entry of the list is kept, for clocks
+// that differ, and half the hour by which the list forgets.
+const skew = 5*time.Minute + 30*time.Minute
+
+// steady is how many there are of something, on average, when the site has run for
+// longer than a session lasts.
+type steady struct{ sessions, entries float64 }
+
+// expect returns what theory says (Little's law: how many come, times how long they
+// stay). Who logs out does so after an exponential time, unless the session ends
+// before.
+func (s site) expect() steady {
+	life, stay := s.lifetime.Hours(), s.stay.Hours()
+	early := 1 - math.Exp(-life/stay) // of those who mean to log out, who do before the end
+	served := stay * early            // how long their sessions last, on average
+	perHour := s.logins / 24
+	leaves := s.logouts / s.logins
+	return steady{
+		sessions: perHour * (leaves*served + (1-leaves)*life),
+		entries:  perHour * leaves * (life - served + early*skew.Hours()),
+	}
+}
+
+// A load is what one design takes, on average unless it says otherwise.
+type load struct {
+	name             string
+	entries          float64
+	perInstance      float64 // bytes of memory
+	store            float64 // bytes, of memory on Redis and on disk in PostgreSQL
+	messages         float64 // to the store, a second
+	wire             float64 // bytes a second between instances and store
+	applicationCores float64 // at the peak
+	storeCores       float64 // at the peak
+	visitors         float64 // bytes of cookies a second, in both directions
+}
+
+// peak is how many times the average the busiest minute of the day has: see shape.
+const peak = 1.8
+
+// load returns what a design takes with so many sessions and entries at a time.
+func (s site) load(design string, at steady, c constants) load {
+	seconds := day.Seconds()
+	reads, changes := s.users*s.requests*(1-s.changes)/seconds, s.users*s.requests*s.changes/seconds
+	l := load{name: design}
+	add := func(operation string, perSecond float64) {
+		a, p := c.ask[design][operation], c.cpu[design][operation]
+		l.messages += a.messages * perSecond
+		l.wire += a.bytes * perSecond
+		l.applicationCores += p.application * perSecond * peak
+		l.storeCores += p.store * perSecond * peak
+	}
+	l.visitors = (reads+changes)*c.cookie[design] + changes*c.set[design]
+	if design == contender.SealedRedis {
+		// Reads and changes ask nobody: what was measured is the polling, which counts
+		// once for each instance. Each of them hears of each logout.
+		instances, logouts := float64(s.instances), s.logouts/seconds
+		l.entries = at.entries
+		l.perInstance, l.store = at.entries*c.entryHeap, at.entries*c.entryRedis
+		l.wire = instances * (c.idleWire + logouts*c.entryWire)
+		l.messages = instances*polls + logouts*(1+instances)
+		l.applicationCores = peak * (reads*c.cpu[design][contender.Read].application + changes*c.cpu[design][contender.Change].application)
+		return l
+	}
+	add(contender.Read, reads)
+	add(contender.Change, changes)
+	add(contender.Login, s.logins/seconds)
+	add(contender.Logout, s.logouts/seconds)
+	if l.store = at.sessions * c.redisSession; design == contender.SCSPostgres {
+		l.store = at.sessions * c.postgresSession
+	}
+	return l
+}
+
+// polls is how often a replica asks its log in a second, without hints (the default of
+// revoke.Policy).
+const polls = 1
