@@ -406,20 +406,24 @@ const maxAgeAttribute = "; Max-Age="
 // is base64url. A negative maxAge leaves the attribute out: the cookie ends with the
 // browser.
 func (f *cookieFormat) line(suffix, prefix string, token []byte, maxAge int) string {
-	var small [512]byte // on the stack: only the string is to be allocated
-	b := small[:0]
-	if n := f.lineLen(suffix, prefix, maxAge) + base64url.EncodedLen(len(token)); n > len(small) {
-		b = make([]byte, 0, n)
+	var b strings.Builder
+	b.Grow(f.lineLen(suffix, prefix, maxAge) + base64url.EncodedLen(len(token)))
+	b.WriteString(f.name)
+	b.WriteString(suffix)
+	b.WriteByte('=')
+	b.WriteString(prefix)
+	var text [512]byte // a piece at a time: only the line is to be allocated
+	for len(token) > 0 {
+		n := min(len(token), len(text)/4*3)
+		b.Write(base64url.AppendEncode(text[:0], token[:n]))
+		token = token[n:]
 	}
-	b = append(b, f.name...)
-	b = append(b, suffix...)
-	b = append(b, '=')
-	b = append(b, prefix...)
-	b = base64url.AppendEncode(b, token)
 	if maxAge >= 0 {
-		b = strconv.AppendInt(append(b, maxAgeAttribute...), int64(maxAge), 10)
+		b.WriteString(maxAgeAttribute)
+		b.Write(strconv.AppendInt(text[:0], int64(maxAge), 10))
 	}
-	return string(append(b, f.attributes...))
+	b.WriteString(f.attributes)
+	return b.String()
 }
 
 // lines returns the Set-Cookie lines that set token, and delete what an

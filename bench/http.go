@@ -53,28 +53,25 @@ func (t *traffic) percentile(share float64) float64 {
 	return t.micros[int(float64(n)*share)]
 }
 
+// loaded is one operation of a contender with so many connections.
+type loaded struct {
+	contender, operation string
+	connections          int
+}
+
 // overHTTP measures requests over loopback.
 func (r *run) overHTTP() error {
 	operations := []string{contender.Untouched, contender.Read, contender.Change}
-	most := slices.Max(r.connections)
-	type key struct {
-		contender, operation string
-		connections          int
-	}
-	seen := map[key]*traffic{}
+	seen := map[loaded]*traffic{}
 	return r.with(contender.All, r.stores(), func(children []*child) error {
-		crowds := map[string]crowd{}
-		for _, x := range children {
-			r.say("HTTP: visitors come to %s", x.Name)
-			var err error
-			if crowds[x.Name], err = gather(x, most, 0); err != nil {
-				return err
-			}
+		crowds, err := r.gatherAll(children, slices.Max(r.connections))
+		if err != nil {
+			return err
 		}
-		err := r.interleave("HTTP", r.rounds, children, func(x *child) error {
+		err = r.interleave("HTTP", r.rounds, children, func(x *child) error {
 			for _, n := range r.connections {
 				for _, operation := range operations {
-					k := key{x.Name, operation, n}
+					k := loaded{x.Name, operation, n}
 					if seen[k] == nil {
 						seen[k] = &traffic{}
 					}
@@ -91,17 +88,22 @@ func (r *run) overHTTP() error {
 		for _, x := range children {
 			for _, operation := range operations {
 				for _, n := range r.connections {
-					t := seen[key{x.Name, operation, n}]
-					r.results.HTTP = append(r.results.HTTP, results.Load{
-						Contender: x.Name, Operation: operation, Connections: n,
-						PerSecond: results.NewSpread(t.perSecond), ServerCPUMicros: results.NewSpread(t.cpu),
-						StoreCPUMicros: results.NewSpread(t.storeCPU),
-						P50Micros:      t.percentile(0.5), P99Micros: t.percentile(0.99), P999Micros: t.percentile(0.999),
-						Requests: len(t.micros),
-					})
+					k := loaded{x.Name, operation, n}
+					r.results.HTTP = append(r.results.HTTP, seen[k].load(k))
 				}
 			}
 		}
 		return nil
 	})
+}
+
+// load returns the row of the results.
+func (t *traffic) load(k loaded) results.Load {
+	return results.Load{
+		Contender: k.contender, Operation: k.operation, Connections: k.connections,
+		PerSecond: results.NewSpread(t.perSecond), ServerCPUMicros: results.NewSpread(t.cpu),
+		StoreCPUMicros: results.NewSpread(t.storeCPU),
+		P50Micros:      t.percentile(0.5), P99Micros: t.percentile(0.99), P999Micros: t.percentile(0.999),
+		Requests: len(t.micros),
+	}
 }

@@ -64,76 +64,104 @@ func ping(addr string) (float64, error) {
 // distantRounds is how many rounds there are: each has all distances.
 const distantRounds = 3
 
-// distant measures operations when the stores are some way off.
-func (r *run) distant() error {
+// What is measured at a distance, in process and over HTTP.
+var (
+	distantInProcess = []string{contender.Read, contender.Change, contender.Login, contender.Logout}
+	distantOverHTTP  = []string{contender.Read, contender.Change}
+)
+
+// distances gathers what operations take at some distances, over the rounds.
+type distances struct {
+	*run
+	links
+	pings  map[time.Duration]float64
+	millis map[distant][]float64
+	loads  map[distant]*traffic
+}
+
+// distant is one operation of a contender at a distance.
+type distant struct {
+	contender, operation string
+	rtt                  time.Duration
+}
+
+// atDistance measures operations when the stores are some way off.
+func (r *run) atDistance() error {
 	contenders := contender.Select(contender.Sealed, contender.SealedRedis, contender.SCSRedis, contender.SCSPostgres)
-	inProcess := []string{contender.Read, contender.Change, contender.Login, contender.Logout}
-	overHTTP := []string{contender.Read, contender.Change}
-	type key struct {
-		contender, operation string
-		rtt                  time.Duration
-	}
-	pings := map[time.Duration]float64{}
-	slow, seen := map[key][]float64{}, map[key]*traffic{}
 	return guard(func(h *host) error {
 		l, e := r.link(h)
+		d := &distances{r, l, map[time.Duration]float64{}, map[distant][]float64{}, map[distant]*traffic{}}
+		if err := d.pingAll(); err != nil {
+			return err
+		}
 		return r.with(contenders, e, func(children []*child) error {
-			crowds := map[string]crowd{}
-			for _, x := range children {
-				var err error
-				if crowds[x.Name], err = gather(x, 16, 0); err != nil {
-					return err
-				}
+			l.delay(0)
+			crowds, err := r.gatherAll(children, 16)
+			if err != nil {
+				return err
 			}
-			for _, rtt := range r.distances {
-				l.delay(rtt)
-				var err error
-				if pings[rtt], err = ping(l.redis.Addr); err != nil {
-					return err
-				}
-			}
-			err := r.interleave("network", distantRounds, children, func(x *child) error {
-				for _, rtt := range r.distances {
-					l.delay(rtt)
-					for _, operation := range inProcess {
-						m, err := x.measure(operation, 0, r.plan.inProcess)
-						if err != nil {
-							return err
-						}
-						k := key{x.Name, operation, rtt}
-						slow[k] = append(slow[k], m.Elapsed.Seconds()*1000/float64(m.N))
-					}
-					for _, operation := range overHTTP {
-						k := key{x.Name, operation, rtt}
-						if seen[k] == nil {
-							seen[k] = &traffic{}
-						}
-						if err := r.visit(seen[k], x, crowds[x.Name], operation, r.http); err != nil {
-							return err
-						}
-					}
-				}
-				return nil
-			})
+			err = r.interleave("network", distantRounds, children, func(x *child) error { return d.measure(x, crowds[x.Name]) })
 			if err != nil {
 				return err
 			}
 			for _, x := range children {
-				for _, operation := range inProcess {
-					for _, rtt := range r.distances {
-						k := key{x.Name, operation, rtt}
-						d := results.Distance{
-							Contender: x.Name, Operation: operation, RTTMillis: rtt.Seconds() * 1000,
-							PingMillis: pings[rtt], Millis: results.NewSpread(slow[k]),
-						}
-						if t := seen[k]; t != nil {
-							d.PerSecond, d.P99Micros = results.NewSpread(t.perSecond), t.percentile(0.99)
-						}
-						r.results.Network = append(r.results.Network, d)
-					}
-				}
+				r.results.Network = append(r.results.Network, d.results(x.Name)...)
 			}
 			return nil
 		})
 	})
+}
+
+// pingAll measures what each distance really is.
+func (d *distances) pingAll() (err error) {
+	for _, rtt := range d.plan.distances {
+		d.delay(rtt)
+		if d.pings[rtt], err = ping(d.links.redis.Addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure measures one contender at all distances.
+func (d *distances) measure(x *child, c crowd) error {
+	for _, rtt := range d.plan.distances {
+		d.delay(rtt)
+		for _, operation := range distantInProcess {
+			m, err := x.measure(operation, 0, d.plan.inProcess)
+			if err != nil {
+				return err
+			}
+			k := distant{x.Name, operation, rtt}
+			d.millis[k] = append(d.millis[k], m.Elapsed.Seconds()*1000/float64(m.N))
+		}
+		for _, operation := range distantOverHTTP {
+			k := distant{x.Name, operation, rtt}
+			if d.loads[k] == nil {
+				d.loads[k] = &traffic{}
+			}
+			if err := d.visit(d.loads[k], x, c, operation, d.http); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// results returns the rows of one contender.
+func (d *distances) results(name string) (rows []results.Distance) {
+	for _, operation := range distantInProcess {
+		for _, rtt := range d.plan.distances {
+			k := distant{name, operation, rtt}
+			row := results.Distance{
+				Contender: name, Operation: operation, RTTMillis: rtt.Seconds() * 1000,
+				PingMillis: d.pings[rtt], Millis: results.NewSpread(d.millis[k]),
+			}
+			if t := d.loads[k]; t != nil {
+				row.PerSecond, row.P99Micros = results.NewSpread(t.perSecond), t.percentile(0.99)
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }

@@ -86,7 +86,7 @@ type phase struct {
 var phases = []phase{
 	{"process", (*run).inProcess},
 	{"http", (*run).overHTTP},
-	{"network", (*run).distant},
+	{"network", (*run).atDistance},
 	{"wire", (*run).onTheWire},
 	{"sizes", (*run).grow},
 	{"outage", (*run).outages},

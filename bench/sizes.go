@@ -9,73 +9,94 @@ import (
 // that many.
 const maxCookies = 8
 
+// growth gathers how cost grows with the size of a session, over the rounds.
+type growth struct {
+	*run
+	rows      map[sized]*results.Size
+	crowds    map[sized]crowd
+	costs     map[int]costs // by size
+	perSecond map[sized][]float64
+}
+
+// sized is a contender with sessions of one size.
+type sized struct {
+	contender string
+	notes     int
+}
+
 // grow measures how cost grows with the size of a session.
 func (r *run) grow() error {
 	contenders := contender.Select(contender.Sealed, contender.Map, contender.SCSMemory, contender.SCSRedis, contender.SCSPostgres, contender.Gorilla)
 	e := r.stores()
 	e.Cookies = maxCookies
-	type key struct {
-		contender string
-		notes     int
-	}
-	sizes, perSecond, all := map[key]*results.Size{}, map[key][]float64{}, map[int]costs{}
-	for _, notes := range r.sizes {
-		all[notes] = costs{}
-	}
+	g := &growth{r, map[sized]*results.Size{}, map[sized]crowd{}, map[int]costs{}, map[sized][]float64{}}
 	return r.with(contenders, e, func(children []*child) error {
-		crowds := map[key]crowd{}
 		for _, x := range children {
-			for _, notes := range r.sizes {
-				k := key{x.Name, notes}
-				sizes[k] = &results.Size{Contender: x.Name, Notes: notes}
-				c, err := gather(x, 16, notes)
-				if err != nil {
-					sizes[k].Error = err.Error() // it has a limit
-					continue
-				}
-				crowds[k] = c
-				c[0].request.Header.VisitAllCookie(func(name, value []byte) {
-					sizes[k].Cookies++
-					sizes[k].Cookie += len(name) + len("=") + len(value) + len("; ")
-				})
-				sizes[k].Cookie += len("Cookie: \r\n") - len("; ")
-			}
+			g.welcome(x)
 		}
-		err := r.interleave("sizes", r.rounds, children, func(x *child) error {
-			for _, notes := range r.sizes {
-				k := key{x.Name, notes}
-				if sizes[k].Error != "" {
-					continue
-				}
-				for _, operation := range []string{contender.Read, contender.Change} {
-					m, err := x.measure(operation, notes, r.plan.inProcess/2)
-					if err != nil {
-						return err
-					}
-					all[notes].add(x.Name, operation, m)
-				}
-				var t traffic
-				if err := r.visit(&t, x, crowds[k], contender.Read, r.http/2); err != nil {
-					return err
-				}
-				perSecond[k] = append(perSecond[k], t.perSecond...)
-			}
-			return nil
-		})
-		if err != nil {
+		if err := r.interleave("sizes", r.rounds, children, g.measure); err != nil {
 			return err
 		}
 		for _, x := range children {
 			for _, notes := range r.sizes {
-				k := key{x.Name, notes}
-				s := sizes[k]
-				if c := all[notes][x.Name]; c != nil {
-					s.ReadNS, s.ChangeNS = c[contender.Read].spread(), c[contender.Change].spread()
-					s.ReadHTTP = results.NewSpread(perSecond[k])
-				}
-				r.results.Sizes = append(r.results.Sizes, *s)
+				r.results.Sizes = append(r.results.Sizes, g.size(sized{x.Name, notes}))
 			}
 		}
 		return nil
 	})
+}
+
+// welcome has visitors come with sessions of all sizes that a contender takes.
+func (g *growth) welcome(x *child) {
+	for _, notes := range g.sizes {
+		k, row := sized{x.Name, notes}, &results.Size{Contender: x.Name, Notes: notes}
+		g.rows[k] = row
+		c, err := gather(x, 16, notes)
+		if err != nil {
+			row.Error = err.Error() // it has a limit
+			continue
+		}
+		g.crowds[k] = c
+		for name, value := range c[0].request.Header.Cookies() {
+			row.Cookies++
+			row.Cookie += len(name) + len("=") + len(value) + len("; ")
+		}
+		row.Cookie += len("Cookie: \r\n") - len("; ")
+	}
+}
+
+// measure measures one contender with all sizes that it takes.
+func (g *growth) measure(x *child) error {
+	for _, notes := range g.sizes {
+		k := sized{x.Name, notes}
+		if g.rows[k].Error != "" {
+			continue
+		}
+		if g.costs[notes] == nil {
+			g.costs[notes] = costs{}
+		}
+		for _, operation := range []string{contender.Read, contender.Change} {
+			m, err := x.measure(operation, notes, g.plan.inProcess/2)
+			if err != nil {
+				return err
+			}
+			g.costs[notes].add(x.Name, operation, m)
+		}
+		var t traffic
+		if err := g.visit(&t, x, g.crowds[k], contender.Read, g.http/2); err != nil {
+			return err
+		}
+		g.perSecond[k] = append(g.perSecond[k], t.perSecond...)
+	}
+	return nil
+}
+
+// size returns the row of the results.
+func (g *growth) size(k sized) results.Size {
+	row := *g.rows[k]
+	if c := g.costs[k.notes][k.contender]; c != nil {
+		row.ReadNS, row.ChangeNS = c[contender.Read].spread(), c[contender.Change].spread()
+		row.ReadHTTP = results.NewSpread(g.perSecond[k])
+	}
+	return row
 }

@@ -155,28 +155,20 @@ func storeTable(r *results.Results) *table {
 }
 
 func sizeTable(r *results.Results) *table {
-	t := &table{title: "By size of the session, in process: µs to read / to change", head: []string{""}}
-	for _, notes := range distinct(r.Sizes, func(s results.Size) int { return s.Notes }) {
-		t.head = append(t.head, count(float64(notes))+" B")
-	}
-	for _, name := range distinct(r.Sizes, func(s results.Size) string { return s.Contender }) {
-		row := []string{name}
-		for _, s := range r.Sizes {
-			switch {
-			case s.Contender != name:
-			case s.Error != "":
-				row = append(row, "refused")
-			default:
-				row = append(row, number(s.ReadNS.Median/1000)+" / "+number(s.ChangeNS.Median/1000))
-			}
-		}
-		t.add(row...)
-	}
-	return t
+	return bySize(r, "in process: µs to read / to change", func(s results.Size) string {
+		return number(s.ReadNS.Median/1000) + " / " + number(s.ChangeNS.Median/1000)
+	})
 }
 
 func sizeHTTPTable(r *results.Results) *table {
-	t := &table{title: "By size of the session, over HTTP with 16 connections: reads a second (bytes of the Cookie header, cookies)", head: []string{""}}
+	return bySize(r, "over HTTP with 16 connections: reads a second (bytes of the Cookie header, cookies)", func(s results.Size) string {
+		return fmt.Sprintf("%s (%d, %d)", count(s.ReadHTTP.Median), s.Cookie, s.Cookies)
+	})
+}
+
+// bySize returns a table with a column for each size.
+func bySize(r *results.Results, title string, cell func(results.Size) string) *table {
+	t := &table{title: "By size of the session, " + title, head: []string{""}}
 	for _, notes := range distinct(r.Sizes, func(s results.Size) int { return s.Notes }) {
 		t.head = append(t.head, count(float64(notes))+" B")
 	}
@@ -188,7 +180,7 @@ func sizeHTTPTable(r *results.Results) *table {
 			case s.Error != "":
 				row = append(row, "refused")
 			default:
-				row = append(row, fmt.Sprintf("%s (%d, %d)", count(s.ReadHTTP.Median), s.Cookie, s.Cookies))
+				row = append(row, cell(s))
 			}
 		}
 		t.add(row...)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ func (v *visitor) visit(operation, path string) error {
 		return err
 	}
 	if status := v.response.StatusCode(); status != fasthttp.StatusOK {
-		return fmt.Errorf("%s: status %d: %s", operation, status, v.response.Body())
+		return fmt.Errorf("%s: status %d: %s", operation, status, strings.TrimSpace(string(v.response.Body())))
 	}
 	v.takeCookies()
 	if !v.keeps {
@@ -98,6 +99,19 @@ func gather(x *child, n, notes int) (crowd, error) {
 		c = append(c, v)
 	}
 	return c, nil
+}
+
+// gatherAll returns a crowd for each contender.
+func (r *run) gatherAll(children []*child, n int) (map[string]crowd, error) {
+	crowds := map[string]crowd{}
+	for _, x := range children {
+		r.say("%d visitors come to %s", n, x.Name)
+		var err error
+		if crowds[x.Name], err = gather(x, n, 0); err != nil {
+			return nil, err
+		}
+	}
+	return crowds, nil
 }
 
 // visit has each of a crowd do one operation after another for some time, and
