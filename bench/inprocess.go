@@ -28,9 +28,9 @@ func (c *cost) spread() results.Spread { return results.NewSpread(c.ns) }
 // inProcess measures the time and the allocations of each operation, in the process
 // of each contender.
 func (r *run) inProcess() error {
-	all := costs{}
 	return r.with(contender.All, r.stores(), func(children []*child) error {
-		err := r.interleave("in process", r.rounds, children, func(x *child) error {
+		var all costs
+		once := func(x *child) error {
 			for _, operation := range contender.Operations {
 				m, err := x.measure(operation, 0, r.plan.inProcess)
 				if err != nil {
@@ -39,9 +39,15 @@ func (r *run) inProcess() error {
 				all.add(x.Name, operation, m)
 			}
 			return nil
-		})
-		if err != nil {
-			return err
+		}
+		for _, part := range []struct {
+			what   string
+			rounds int
+		}{{"warming up", 1}, {"in process", r.rounds}} {
+			all = costs{} // what it took to warm up does not count
+			if err := r.interleave(part.what, part.rounds, children, once); err != nil {
+				return err
+			}
 		}
 		for _, x := range children {
 			for _, operation := range contender.Operations {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 
@@ -172,6 +173,15 @@ func (f facts) Uplinks() (all []uplink) {
 		}
 	}
 	return all
+}
+
+// Distances are the round trips between application and store, in milliseconds.
+func (f facts) Distances() string {
+	var all []string
+	for _, ms := range distinct(f.Network, func(d results.Distance) float64 { return d.RTTMillis }) {
+		all = append(all, strconv.FormatFloat(ms, 'f', -1, 64))
+	}
+	return strings.Join(all, ", ")
 }
 
 // StoreReads say how long a read of scs on Redis took, by distance.

@@ -35,7 +35,7 @@ type plan struct {
 }
 
 var thorough = plan{
-	rounds: 7, inProcess: 150 * time.Millisecond, http: 500 * time.Millisecond,
+	rounds: 7, inProcess: 200 * time.Millisecond, http: 500 * time.Millisecond,
 	connections: []int{1, 16, 128},
 	distances:   []time.Duration{0, 200 * time.Microsecond, time.Millisecond, 5 * time.Millisecond},
 	sessions:    []int{10_000, 100_000, 1_000_000},

@@ -240,9 +240,9 @@ func memoryTable(r *results.Results) *table {
 			if m.Contender != name {
 				continue
 			}
-			cell := fmt.Sprintf("%s (%s)", size(m.Heap), size(m.RSS))
+			cell := fmt.Sprintf("%s (%s)", size(max(0, m.Heap)), size(max(0, m.RSS)))
 			if c, err := contender.Find(name); err == nil && (c.Store == contender.OnRedis || c.Store == contender.OnPostgres) {
-				cell += " / " + size(m.Store)
+				cell += " / " + size(max(0, m.Store))
 			}
 			row = append(row, cell)
 			if m.Disk > 0 {

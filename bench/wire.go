@@ -15,45 +15,52 @@ import (
 )
 
 // onTheWire counts the bytes of each request in both directions, and those that it
-// makes go to the store and back.
+// makes go to the store and back. Each contender is alone with its stores.
 func (r *run) onTheWire() error {
-	return guard(func(h *host) error {
-		l, e := r.link(h)
-		return r.with(contender.All, e, func(children []*child) error {
-			for _, x := range children {
-				var login results.Wire
-				for _, operation := range contender.Operations {
-					r.say("bytes on the wire: %s, %s", x.Name, operation)
-					w, err := countBytes(x, operation)
-					if err != nil {
-						return err
-					}
-					if err := r.countStore(x, l, &w, login); err != nil {
-						return err
-					}
-					if operation == contender.Login {
-						login = w
-					}
-					r.results.Wire = append(r.results.Wire, w)
-				}
-			}
-			for _, x := range children {
-				if x.Store == "" || x.Store == contender.InProcess {
-					continue
-				}
-				r.say("bytes while nobody visits: %s", x.Name)
-				before := l.traffic(x)
-				time.Sleep(r.idle) // what is measured is a time in which nothing happens
-				after := l.traffic(x)
-				r.results.Idle = append(r.results.Idle, results.Idle{
-					Contender:         x.Name,
-					AskedPerSecond:    float64(after.Asked-before.Asked) / r.idle.Seconds(),
-					AnsweredPerSecond: float64(after.Answered-before.Answered) / r.idle.Seconds(),
-				})
-			}
-			return nil
+	for _, c := range contender.All {
+		err := guard(func(h *host) error {
+			l, e := r.link(h)
+			return r.with([]contender.Contender{c}, e, func(children []*child) error {
+				return r.countAll(children[0], l)
+			})
 		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countAll counts the bytes of each operation of a contender, and of none.
+func (r *run) countAll(x *child, l links) error {
+	var login results.Wire
+	for _, operation := range contender.Operations {
+		r.say("bytes on the wire: %s, %s", x.Name, operation)
+		w, err := countBytes(x, operation)
+		if err != nil {
+			return err
+		}
+		if err := r.countStore(x, l, &w, login); err != nil {
+			return err
+		}
+		if operation == contender.Login {
+			login = w
+		}
+		r.results.Wire = append(r.results.Wire, w)
+	}
+	if x.Store != contender.OnRedis && x.Store != contender.OnPostgres {
+		return nil
+	}
+	r.say("bytes while nobody visits: %s", x.Name)
+	before := l.traffic(x)
+	time.Sleep(r.idle) // what is measured is a time in which nothing happens
+	after := l.traffic(x)
+	r.results.Idle = append(r.results.Idle, results.Idle{
+		Contender:         x.Name,
+		AskedPerSecond:    float64(after.Asked-before.Asked) / r.idle.Seconds(),
+		AnsweredPerSecond: float64(after.Answered-before.Answered) / r.idle.Seconds(),
 	})
+	return nil
 }
 
 // browserHeaders are what a browser sends with each request, beside cookies.

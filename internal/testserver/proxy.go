@@ -133,10 +133,15 @@ func (p *Proxy) pump(from, to net.Conn, answers bool) {
 		delete(p.conns, to)
 	}()
 	b := make([]byte, 32<<10)
+	var a *alarm
+	defer func() { a.close() }()
 	for {
 		n, err := from.Read(b)
 		if delay := p.delay.Load(); delay > 0 && n > 0 {
-			waitUntil(time.Now().Add(time.Duration(delay)))
+			if a == nil {
+				a = newAlarm()
+			}
+			a.wait(time.Duration(delay))
 		}
 		if n > 0 && !p.deliver(to, b[:n], answers) || err != nil {
 			return

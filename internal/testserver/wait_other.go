@@ -4,5 +4,10 @@ package testserver
 
 import "time"
 
-// waitUntil returns at a time, or up to a millisecond later.
-func waitUntil(t time.Time) { time.Sleep(time.Until(t)) }
+// An alarm wakes its goroutine after a while, or up to a millisecond later.
+type alarm struct{}
+
+func newAlarm() *alarm { return nil }
+
+func (*alarm) wait(d time.Duration) { time.Sleep(d) }
+func (*alarm) close()               {}
