@@ -175,16 +175,16 @@ func validText(b []byte) bool {
 			continue
 		}
 		n, rest, ok := cutHead(b, major)
-		if !ok {
+		switch {
+		case !ok:
 			return false
+		case major == cborText, major == cborBytes:
+			if n > uint64(len(rest)) || major == cborText && !utf8.Valid(rest[:n]) {
+				return false
+			}
+			rest = rest[n:]
 		}
-		if b = rest; major != cborBytes && major != cborText {
-			continue
-		}
-		if n > uint64(len(b)) || major == cborText && !utf8.Valid(b[:n]) {
-			return false
-		}
-		b = b[n:]
+		b = rest
 	}
 	return true
 }

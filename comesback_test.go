@@ -2,10 +2,12 @@ package sealed_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -120,6 +122,31 @@ type errorText string
 
 func (e errorText) Error() string { return string(e) }
 
+// choosy encodes as any struct does, and decodes only what it knows.
+type choosy struct{ Role string }
+
+func (c *choosy) UnmarshalCBOR(b []byte) error {
+	var fields struct{ Role string }
+	if err := cbor.Unmarshal(b, &fields); err != nil {
+		return err
+	}
+	if c.Role = fields.Role; c.Role == "nobody" {
+		return errNotKept
+	}
+	return nil
+}
+
+// short encodes as any bytes do, and decodes only a few.
+type short []byte
+
+func (s *short) UnmarshalBinary(b []byte) error {
+	if len(b) > 2 {
+		return errNotKept
+	}
+	*s = slices.Clone(b)
+	return nil
+}
+
 type tree struct{ Left, Right *tree }
 
 // Types that are not plain are tried: what would not come back is refused.
@@ -132,6 +159,8 @@ func TestOtherDataComesBack(t *testing.T) {
 	refuses(t, "keys that are not UTF-8", map[any]int{"é": 1}, map[any]int{"caf\xe9": 1})
 	refuses(t, "an encoding of its own", []halfKept{}, []halfKept{{"x"}})
 	refuses(t, "deeper than is decoded", tree{Left: &tree{}}, *deep)
+	refuses(t, "a decoding of its own", choosy{Role: "user"}, choosy{Role: "nobody"})
+	refuses(t, "bytes with a decoding of their own", short{1}, short{1, 2, 3})
 	refuses(t, "text beside a time", dated{time.Unix(1e9, 5).UTC(), "é"}, dated{Text: "\xff"})
 }
 

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"math/big"
@@ -250,8 +251,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	return m, nil
 }
 
-// initCodec prepares the encoding of T and proves that T's zero value survives
-// it.
+// initCodec prepares the encoding of T, and encodes its zero value.
 func (m *Manager[T]) initCodec() error {
 	if err := checkType(reflect.TypeFor[T](), map[reflect.Type]bool{}); err != nil {
 		return err
@@ -259,9 +259,9 @@ func (m *Manager[T]) initCodec() error {
 	// The Core Deterministic Encoding of RFC 8949, section 4.2.1, with times
 	// to the nanosecond, in UTC: the default would cut them to seconds in
 	// silence, and an offset has no seconds.
-	encoding := cbor.CoreDetEncOptions()
-	encoding.Time = cbor.TimeRFC3339NanoUTC
-	decoding := cbor.DecOptions{
+	encode := cbor.CoreDetEncOptions()
+	encode.Time = cbor.TimeRFC3339NanoUTC
+	decode := cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
 		MaxNestedLevels:  maxNesting,
@@ -271,10 +271,10 @@ func (m *Manager[T]) initCodec() error {
 		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}
 	var err error
-	if m.encoding, err = encoding.EncMode(); err != nil {
+	if m.encoding, err = encode.EncMode(); err != nil {
 		return err
 	}
-	if m.decoding, err = decoding.DecMode(); err != nil {
+	if m.decoding, err = decode.DecMode(); err != nil {
 		return err
 	}
 	m.plain = plain(reflect.TypeFor[T](), 0)
@@ -293,8 +293,10 @@ const (
 )
 
 var (
-	cborMarshaler   = reflect.TypeFor[cbor.Marshaler]()
-	binaryMarshaler = reflect.TypeFor[interface{ MarshalBinary() ([]byte, error) }]()
+	cborMarshaler     = reflect.TypeFor[cbor.Marshaler]()
+	binaryMarshaler   = reflect.TypeFor[encoding.BinaryMarshaler]()
+	cborUnmarshaler   = reflect.TypeFor[cbor.Unmarshaler]()
+	binaryUnmarshaler = reflect.TypeFor[encoding.BinaryUnmarshaler]()
 )
 
 // checkType refuses types whose data CBOR would lose in silence, or can encode
@@ -322,11 +324,11 @@ func checkType(t reflect.Type, seen map[reflect.Type]bool) error {
 }
 
 // plain reports whether whatever t holds decodes again when it was encoded, if its
-// text is UTF-8: it has no interfaces, no methods of its own that encode it, and no
-// keys of maps that may become equal. It is no plain type either if it is deep, or
-// recursive, which is as deep as one likes.
+// text is UTF-8: it has no interfaces, no methods of its own that encode or decode it,
+// and no keys of maps that may become equal. It is no plain type either if it is deep,
+// or recursive, which is as deep as one likes.
 func plain(t reflect.Type, depth int) bool {
-	if depth > maxNesting/2 || marshals(t) {
+	if depth > maxNesting/2 || marshals(t) || unmarshals(t) {
 		return false
 	}
 	switch t.Kind() {
@@ -389,12 +391,18 @@ func fieldName(field reflect.StructField) (name string, skipped bool) {
 	return name, tag == "-"
 }
 
-// marshals reports whether the CBOR library leaves t to itself or to t.
+// marshals reports whether the CBOR library leaves encoding t to itself or to t.
 func marshals(t reflect.Type) bool {
-	for _, m := range []reflect.Type{cborMarshaler, binaryMarshaler} {
-		if t.Implements(m) || reflect.PointerTo(t).Implements(m) {
-			return true
-		}
-	}
-	return t == reflect.TypeFor[big.Int]() // encoded as a bignum
+	return implements(t, cborMarshaler) || implements(t, binaryMarshaler) ||
+		t == reflect.TypeFor[big.Int]() // encoded as a bignum
+}
+
+// unmarshals reports whether the CBOR library leaves decoding t to t, which may refuse
+// what was encoded.
+func unmarshals(t reflect.Type) bool {
+	return implements(t, cborUnmarshaler) || implements(t, binaryUnmarshaler)
+}
+
+func implements(t, method reflect.Type) bool {
+	return t.Implements(method) || reflect.PointerTo(t).Implements(method)
 }

@@ -122,30 +122,31 @@ func (m *Manager[T]) put(s *session[T], v *T) error {
 	if err != nil {
 		return err
 	}
-	if err := m.comesBack(data); err != nil {
+	value, fresh, err := m.comesBack(data)
+	if err != nil {
 		return fmt.Errorf("sealed: the session would not decode again: %w", err)
 	}
 	terms, err := m.termsOf(v)
 	if err != nil {
 		return err
 	}
-	var none T
 	s.err, s.record.data, s.terms, s.subject = nil, data, terms, m.subject(v)
-	s.value, s.fresh = none, false
+	s.value, s.fresh = value, fresh
 	return nil
 }
 
 // comesBack tells whether data decodes, which was encoded here. There is no need to
-// try where text is all that can be wrong.
-func (m *Manager[T]) comesBack(data []byte) error {
+// try where text is all that can be wrong; otherwise it returns what was decoded.
+func (m *Manager[T]) comesBack(data []byte) (value T, fresh bool, err error) {
 	if !m.plain {
 		var decoded T
-		return m.decoding.Unmarshal(data, &decoded)
+		err := m.decoding.Unmarshal(data, &decoded)
+		return decoded, err == nil, err
 	}
 	if !validText(data) {
-		return errors.New("it has text that is not UTF-8")
+		err = errors.New("it has text that is not UTF-8")
 	}
-	return nil
+	return value, false, err
 }
 
 // begin gives the session a new ID and the deadlines of its terms.
