@@ -23,6 +23,13 @@ func (r *run) about(o options) (results.About, error) {
 	if o.quick {
 		a.Command += " -quick"
 	}
+	if o.redis != "" {
+		a.Command += " -redis ADDRESS"
+	}
+	if o.postgres != "" {
+		a.Command += " -postgres URL"
+	}
+	a.OwnStores = o.redis == "" && o.postgres == ""
 	info, err := r.redis.Info(r.ctx, "server").Result()
 	if err != nil {
 		return a, err

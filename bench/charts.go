@@ -193,7 +193,7 @@ func outageChart(t theme, r *results.Results) (panels []*panel, err error) {
 }
 
 func memoryChart(t theme, r *results.Results) ([]*panel, error) {
-	p := t.newPanel("Memory of live sessions, application and store together", "live sessions")
+	p := t.newPanel("Memory of live sessions, application and store together (PostgreSQL: without its disk)", "live sessions")
 	var ticks []float64
 	for _, n := range distinct(r.Memory, func(m results.Memory) int { return m.Sessions }) {
 		ticks = append(ticks, float64(n))

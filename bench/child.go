@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.com/sealed/bench/contender"
@@ -19,6 +21,7 @@ import (
 type child struct {
 	contender.Contender
 	addresses
+	ctx   context.Context // of the run
 	cmd   *exec.Cmd
 	input io.Closer
 }
@@ -27,7 +30,7 @@ type child struct {
 const serveArgument = "serve-contender"
 
 // startChild starts one, which t ends.
-func startChild(t testserver.TB, c contender.Contender, e contender.Environment) *child {
+func (r *run) startChild(t testserver.TB, c contender.Contender, e contender.Environment) *child {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -46,13 +49,13 @@ func startChild(t testserver.TB, c contender.Contender, e contender.Environment)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	x := &child{Contender: c, cmd: cmd, input: input}
+	x := &child{Contender: c, ctx: r.ctx, cmd: cmd, input: input}
 	t.Cleanup(x.end)
 	if err := json.NewEncoder(input).Encode(job{c.Name, e}); err != nil {
-		t.Fatal(c.Name, err)
+		t.Fatalf("%s: %v", c.Name, err)
 	}
 	if err := json.NewDecoder(output).Decode(&x.addresses); err != nil {
-		t.Fatal(c.Name, err)
+		t.Fatalf("%s: %v", c.Name, err)
 	}
 	return x
 }
@@ -73,7 +76,12 @@ func (x *child) tell(what string, numbers map[string]int, text url.Values, answe
 	for name, n := range numbers {
 		text.Set(name, strconv.Itoa(n))
 	}
-	res, err := http.PostForm("http://"+x.Control+"/"+what, text)
+	req, err := http.NewRequestWithContext(x.ctx, "POST", "http://"+x.Control+"/"+what, strings.NewReader(text.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return fmt.Errorf("%s: %w", x.Name, err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -17,8 +18,8 @@ type traffic struct {
 	micros    []float64 // of each request
 }
 
-// visit adds one round to t.
-func (r *run) visit(t *traffic, x *child, c crowd, operation string, d time.Duration) error {
+// addRound adds one round to t.
+func (r *run) addRound(t *traffic, x *child, c crowd, operation string, d time.Duration) error {
 	before, err := x.usage(false)
 	if err != nil {
 		return err
@@ -33,8 +34,8 @@ func (r *run) visit(t *traffic, x *child, c crowd, operation string, d time.Dura
 		return err
 	}
 	n := float64(len(micros))
-	if storeAfter := r.storeCPU(x); storeAfter > 0 {
-		t.storeCPU = append(t.storeCPU, float64((storeAfter-storeBefore).Microseconds())/n)
+	if used := since(storeBefore, r.storeCPU(x)); used > 0 {
+		t.storeCPU = append(t.storeCPU, float64(used.Microseconds())/n)
 	}
 	t.perSecond = append(t.perSecond, n/elapsed.Seconds())
 	t.cpu = append(t.cpu, float64((after.CPU-before.CPU).Microseconds())/n)
@@ -50,7 +51,7 @@ func (t *traffic) percentile(share float64) float64 {
 		return 0
 	}
 	slices.Sort(t.micros)
-	return t.micros[int(float64(n)*share)]
+	return t.micros[int(math.Ceil(float64(n)*share))-1]
 }
 
 // loaded is one operation of a contender with so many connections.
@@ -68,6 +69,12 @@ func (r *run) overHTTP() error {
 		if err != nil {
 			return err
 		}
+		err = r.interleave("HTTP, warming up", 1, children, func(x *child) error {
+			return r.addRound(&traffic{}, x, crowds[x.Name], contender.Read, r.http)
+		})
+		if err != nil {
+			return err
+		}
 		err = r.interleave("HTTP", r.rounds, children, func(x *child) error {
 			for _, n := range r.connections {
 				for _, operation := range operations {
@@ -75,7 +82,7 @@ func (r *run) overHTTP() error {
 					if seen[k] == nil {
 						seen[k] = &traffic{}
 					}
-					if err := r.visit(seen[k], x, crowds[x.Name][:n], operation, r.http); err != nil {
+					if err := r.addRound(seen[k], x, crowds[x.Name][:n], operation, r.http); err != nil {
 						return err
 					}
 				}

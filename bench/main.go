@@ -1,13 +1,14 @@
 // Bench compares sealed cookies with sessions that live in a store: the same
 // application, served with each of them through its own public API, measured in one
 // run. It starts the stores and a process for each contender, and writes results.json,
-// and from that docs/benchmarks.md with its charts and a section of the README.
+// and from that docs/benchmarks.md with its charts, docs/scale.md and a section of the
+// README.
 //
 //	go run .                          # all of it, about 25 minutes
 //	go run . -quick                   # to see that it works: its figures are worth nothing
 //	go run . -only process,sizes      # some of it, on the terminal only
 //	go run . -render                  # the page and the charts anew, from results.json
-//	go run ./scale                    # what the figures mean for millions of users
+//	go run ./cmd/scale                # what the figures mean for millions of users
 //
 // It needs redis-server and PostgreSQL on the machine, or their addresses, and runs
 // best on a machine with nothing else to do.
@@ -15,6 +16,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -51,10 +53,10 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "the order of the contenders in each round follows from this `number`")
 	flag.StringVar(&o.redis, "redis", "", "`address` of a Redis to use, which must be empty; by default one is started")
 	flag.StringVar(&o.postgres, "postgres", "", "`URL` of a PostgreSQL database to use, without a table sessions; by default one is started")
-	flag.StringVar(&o.out, "out", "", "write everything into this `folder`; by default results.json here, the page in ../docs and a section of ../README.md")
+	flag.StringVar(&o.out, "out", "", "write everything into this `folder`; by default results.json here, the pages in ../docs and a section of ../README.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	exit(bench(ctx, o, os.Stdout, os.Stderr))
 }
 
@@ -86,10 +88,10 @@ func bench(ctx context.Context, o options, out io.Writer, status *os.File) error
 	}
 	only := slices.DeleteFunc(strings.Split(o.only, ","), func(name string) bool { return name == "" })
 	r, err := measure(ctx, o, only, status)
-	if err != nil {
-		return err
+	if r != nil { // also what there is of a run that failed
+		err = errors.Join(err, printTables(out, r))
 	}
-	if err := printTables(out, r); err != nil {
+	if err != nil {
 		return err
 	}
 	if len(only) > 0 || o.quick && o.out == "" {
@@ -122,6 +124,7 @@ func measure(ctx context.Context, o options, only []string, status *os.File) (*r
 		if r.results.About, err = r.about(o); err != nil {
 			return err
 		}
+		measured = r.results
 		for _, p := range phases {
 			if len(only) > 0 && !slices.Contains(only, p.name) {
 				continue
@@ -131,8 +134,10 @@ func measure(ctx context.Context, o options, only []string, status *os.File) (*r
 			}
 		}
 		r.results.About.Took = time.Since(progress.start).Round(time.Second).String()
-		measured = r.results
 		return nil
 	})
+	if ctx.Err() != nil {
+		err = errors.New("interrupted") // whatever that led to
+	}
 	return measured, err
 }

@@ -42,7 +42,7 @@ func (r *run) outages() error {
 		l, e := r.link(h)
 		var sites []*site
 		for _, c := range watched {
-			s, err := openSite(startChild(h, c, e), r.visitors)
+			s, err := openSite(r.startChild(h, c, e), r.visitors)
 			if err != nil {
 				return err
 			}
@@ -102,17 +102,15 @@ func (s *site) request(operation string, cookies []*http.Cookie) (in bool, set [
 		return false, nil, err
 	}
 	defer res.Body.Close()
-	io.Copy(io.Discard, res.Body)
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return false, nil, err
+	}
 	if res.StatusCode != http.StatusOK {
-		return false, nil, statusError(res.StatusCode)
+		return false, nil, statusError{res.StatusCode, string(body)}
 	}
 	return res.Header.Get(contender.UserHeader) != "", res.Cookies(), nil
 }
-
-// A statusError is an answer that is none: 503.
-type statusError int
-
-func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
 
 // loggedIn counts whose cookies are of sessions that are logged in.
 func (s *site) loggedIn(cookies [][]*http.Cookie) (n int, err error) {
@@ -146,7 +144,7 @@ func (r *run) outage(l links, sites []*site, kind string, mode testserver.Mode) 
 				for next.Before(start.Add(end)) {
 					time.Sleep(time.Until(next))
 					began := time.Since(start)
-					s.visit(i, began, began >= from && began < to)
+					s.probe(i, began, began >= from && began < to)
 					for next = next.Add(pace); next.Before(time.Now()); next = next.Add(pace) {
 						s.count(i, next.Sub(start), errWaiting, false)
 					}
@@ -176,15 +174,15 @@ func (r *run) outage(l links, sites []*site, kind string, mode testserver.Mode) 
 // waiting for the answer to the one before.
 var errWaiting = errors.New("still waiting")
 
-// visit has a member come, or, behind the last of them, a stranger who logs in.
-func (s *site) visit(i int, began time.Duration, down bool) {
+// probe has a member come, or, behind the last of them, a stranger who logs in.
+func (s *site) probe(i int, began time.Duration, down bool) {
 	var in bool
 	var err error
 	start := time.Now()
-	if i == len(s.members) {
-		_, _, err = s.request(contender.Login, nil)
-	} else {
+	if i < len(s.members) {
 		in, _, err = s.request(contender.Read, s.members[i])
+	} else {
+		in, err = s.join()
 	}
 	took := time.Since(start)
 	s.count(i, began, err, in)
@@ -193,6 +191,16 @@ func (s *site) visit(i int, began time.Duration, down bool) {
 		defer s.mu.Unlock()
 		s.slowest = max(s.slowest, took)
 	}
+}
+
+// join has a stranger log in, and reports whether that holds with the next request.
+func (s *site) join() (in bool, err error) {
+	_, cookies, err := s.request(contender.Login, nil)
+	if err != nil {
+		return false, err
+	}
+	in, _, err = s.request(contender.Read, cookies)
+	return in, err
 }
 
 // count counts a visit by how it ended.
@@ -204,11 +212,11 @@ func (s *site) count(i int, began time.Duration, err error, in bool) {
 		return
 	}
 	count := &s.seconds[second]
-	_, refused := err.(statusError)
+	_, refused := errors.AsType[statusError](err)
 	switch {
 	case i == len(s.members):
 		count.Logins++
-		if err == nil {
+		if in {
 			count.LoginsOK++
 		}
 	case refused:
@@ -234,7 +242,7 @@ func (r *run) lose(h *host, e contender.Environment, sites []*site) error {
 	for _, s := range sites {
 		if s.Store != contender.OnRedis && s.Store != contender.OnPostgres {
 			s.end()
-			s.child = startChild(h, s.Contender, e)
+			s.child = r.startChild(h, s.Contender, e)
 		}
 	}
 	r.say("outage: the stores have lost their data")

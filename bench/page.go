@@ -22,7 +22,7 @@ var pageText string
 var pageTables = map[string]func(*results.Results) *table{
 	"cost": costTable, "ratio": ratioTable, "allocation": allocationTable, "network": networkTable, "wire": wireTable,
 	"store": storeTable, "size": sizeTable, "sizeHTTP": sizeHTTPTable, "outage": outageTable, "loss": lossTable,
-	"memory": memoryTable, "revocation": revocationTable,
+	"memory": memoryTable, "revocation": revocationTable, "following": followingTable,
 	contender.Untouched: loadTable(contender.Untouched), contender.Read: loadTable(contender.Read), contender.Change: loadTable(contender.Change),
 }
 
@@ -194,6 +194,12 @@ func (f facts) StoreReads() (all []string) {
 	return all
 }
 
+// DistantRounds is over how many rounds the figures with a network are.
+func (f facts) DistantRounds() int { return distantRounds }
+
+// Busy is with how many connections processor times are compared.
+func (f facts) Busy() int { return results.BusyConnections(f.HTTP) }
+
 // Down is for how many seconds the store was away.
 func (f facts) Down() float64 { return f.outage().DownTo - f.outage().DownFrom }
 
@@ -231,7 +237,7 @@ func section(r *results.Results) (string, error) {
 		return "", err
 	}
 	f := facts{r}
-	t := &table{head: []string{"", "read", "change", "bytes of cookie", f.mostSessions() + " sessions", "served while the store is down"}}
+	t := &table{head: []string{"", "read", "change", "bytes of cookie", "memory of " + f.mostSessions() + " sessions", "served while the store is down"}}
 	for _, name := range []string{contender.SealedRedis, contender.SCSMemory, contender.SCSRedis, contender.SCSPostgres, contender.Gorilla} {
 		t.add(name, f.took(name, contender.Read), f.took(name, contender.Change), fmt.Sprint(f.wire(name, contender.Read).Cookie), f.memoryOf(name), f.servedBy(name))
 	}
@@ -252,6 +258,9 @@ func (f facts) memoryOf(name string) (text string) {
 	for _, m := range f.Memory {
 		if m.Contender == name {
 			text = size(max(0, m.Heap+m.Store))
+			if m.Disk > 0 {
+				text += ", and " + size(m.Disk) + " on disk"
+			}
 		}
 	}
 	return text

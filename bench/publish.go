@@ -5,19 +5,21 @@ import (
 	"path/filepath"
 
 	"example.com/sealed/bench/results"
+	"example.com/sealed/bench/scale"
 )
 
 // places are where a run's figures are written.
 type places struct {
 	results string // results.json
 	page    string // benchmarks.md; its charts go into the folder benchmarks beside it
+	scale   string // scale.md
 	readme  string // whose section between two marks is written anew; "" for none
 }
 
-var repository = places{"results.json", "../docs/benchmarks.md", "../README.md"}
+var repository = places{"results.json", "../docs/benchmarks.md", "../docs/scale.md", "../README.md"}
 
 func inFolder(folder string) places {
-	return places{results: filepath.Join(folder, "results.json"), page: filepath.Join(folder, "benchmarks.md")}
+	return places{results: filepath.Join(folder, "results.json"), page: filepath.Join(folder, "benchmarks.md"), scale: filepath.Join(folder, "scale.md")}
 }
 
 // publish writes the page, its charts and the section of the README.
@@ -41,10 +43,19 @@ func publish(r *results.Results, p places) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(p.page, text, 0o666); err != nil || p.readme == "" {
+	if err := os.WriteFile(p.page, text, 0o666); err != nil {
+		return err
+	}
+	if text, err = scale.Page(r, scaleSeed); err != nil {
+		return err
+	}
+	if err := os.WriteFile(p.scale, text, 0o666); err != nil || p.readme == "" {
 		return err
 	}
 	return writeReadme(p.readme, r)
 }
 
-const chartFolder = "benchmarks"
+const (
+	chartFolder = "benchmarks"
+	scaleSeed   = 1 // of the simulation
+)

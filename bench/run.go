@@ -27,6 +27,7 @@ type plan struct {
 	distances   []time.Duration // round trips
 	sessions    []int           // for memory
 	revocations []int
+	lonely      int           // logouts, each by itself
 	requests    int           // for bytes on the wire, on average
 	idle        time.Duration // for the traffic while nobody visits
 	well, down  time.Duration // of outages: before, and while
@@ -40,7 +41,7 @@ var thorough = plan{
 	distances:   []time.Duration{0, 200 * time.Microsecond, time.Millisecond, 5 * time.Millisecond},
 	sessions:    []int{10_000, 100_000, 1_000_000},
 	revocations: []int{50_000, 1_000_000},
-	requests:    2000, idle: 10 * time.Second,
+	lonely:      400, requests: 2000, idle: 10 * time.Second,
 	well: 4 * time.Second, down: 10 * time.Second, visitors: 20,
 	sizes: []int{100, 400, 1000, 2000, 4000, 8000, 16000},
 }
@@ -52,7 +53,7 @@ var quick = plan{
 	distances:   []time.Duration{0, time.Millisecond},
 	sessions:    []int{100, 1000},
 	revocations: []int{100, 500},
-	requests:    20, idle: 200 * time.Millisecond,
+	lonely:      60, requests: 20, idle: 1200 * time.Millisecond,
 	well: time.Second, down: 2 * time.Second, visitors: 5,
 	sizes: []int{100, 4000, 16000},
 }
@@ -92,6 +93,7 @@ var phases = []phase{
 	{"outage", (*run).outages},
 	{"memory", (*run).memory},
 	{"revocations", (*run).revoked},
+	{"following", (*run).following},
 }
 
 // environment returns where a contender runs: at the stores, or at proxies to them.
@@ -107,7 +109,7 @@ func (r *run) with(contenders []contender.Contender, e contender.Environment, f 
 	return guard(func(h *host) error {
 		var children []*child
 		for _, c := range contenders {
-			children = append(children, startChild(h, c, e))
+			children = append(children, r.startChild(h, c, e))
 		}
 		return f(children)
 	})
@@ -132,7 +134,7 @@ func (r *run) interleave(what string, rounds int, children []*child, f func(*chi
 // emptyStores empties the stores, which belong to this run.
 func (r *run) emptyStores() error {
 	ctx := r.ctx
-	if err := r.redis.FlushAll(ctx).Err(); err != nil {
+	if err := r.redis.FlushDB(ctx).Err(); err != nil {
 		return err
 	}
 	_, err := r.postgres.Exec(ctx, "TRUNCATE sessions")

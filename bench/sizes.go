@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
 )
@@ -32,7 +34,9 @@ func (r *run) grow() error {
 	g := &growth{r, map[sized]*results.Size{}, map[sized]crowd{}, map[int]costs{}, map[sized][]float64{}}
 	return r.with(contenders, e, func(children []*child) error {
 		for _, x := range children {
-			g.welcome(x)
+			if err := g.welcome(x); err != nil {
+				return err
+			}
 		}
 		if err := r.interleave("sizes", r.rounds, children, g.measure); err != nil {
 			return err
@@ -47,14 +51,17 @@ func (r *run) grow() error {
 }
 
 // welcome has visitors come with sessions of all sizes that a contender takes.
-func (g *growth) welcome(x *child) {
+func (g *growth) welcome(x *child) error {
 	for _, notes := range g.sizes {
 		k, row := sized{x.Name, notes}, &results.Size{Contender: x.Name, Notes: notes}
 		g.rows[k] = row
 		c, err := gather(x, 16, notes)
-		if err != nil {
-			row.Error = err.Error() // it has a limit
+		if refusal, ok := errors.AsType[statusError](err); ok { // it has a limit
+			row.Error = refusal.Error()
 			continue
+		}
+		if err != nil {
+			return err
 		}
 		g.crowds[k] = c
 		for name, value := range c[0].request.Header.Cookies() {
@@ -63,6 +70,7 @@ func (g *growth) welcome(x *child) {
 		}
 		row.Cookie += len("Cookie: \r\n") - len("; ")
 	}
+	return nil
 }
 
 // measure measures one contender with all sizes that it takes.
@@ -83,7 +91,7 @@ func (g *growth) measure(x *child) error {
 			g.costs[notes].add(x.Name, operation, m)
 		}
 		var t traffic
-		if err := g.visit(&t, x, g.crowds[k], contender.Read, g.http/2); err != nil {
+		if err := g.addRound(&t, x, g.crowds[k], contender.Read, g.http/2); err != nil {
 			return err
 		}
 		g.perSecond[k] = append(g.perSecond[k], t.perSecond...)

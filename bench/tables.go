@@ -12,7 +12,7 @@ import (
 // tables are all that there are, in the order of the page.
 var tables = []func(*results.Results) *table{
 	costTable, allocationTable, ratioTable, loadTable(contender.Untouched), loadTable(contender.Read), loadTable(contender.Change),
-	networkTable, wireTable, storeTable, sizeTable, sizeHTTPTable, outageTable, lossTable, memoryTable, revocationTable,
+	networkTable, wireTable, storeTable, sizeTable, sizeHTTPTable, outageTable, lossTable, memoryTable, revocationTable, followingTable,
 }
 
 // costOf returns what an operation costs in process, or nothing.
@@ -50,7 +50,7 @@ func allocationTable(r *results.Results) *table {
 }
 
 // rivals are whom sealed is compared with, one by one.
-var rivals = []string{contender.Map, contender.SCSMemory, contender.SCSRedis, contender.SCSPostgres, contender.Gorilla}
+var rivals = []string{contender.Map, contender.SCSMemory, contender.SCSCBOR, contender.SCSRedis, contender.SCSPostgres, contender.Gorilla}
 
 // ratio returns how many times as long a rival takes as sealed, in process.
 func ratio(r *results.Results, rival, operation string) float64 {
@@ -84,7 +84,7 @@ func loadTable(operation string) func(*results.Results) *table {
 		for _, n := range connections {
 			t.head = append(t.head, fmt.Sprintf("%d: requests/s", n), "p50 / p99 / p99.9")
 		}
-		t.head = append(t.head, "CPU µs: application", "store")
+		t.head = append(t.head, fmt.Sprintf("CPU µs with %d: application", results.BusyConnections(r.HTTP)), "store")
 		for _, name := range distinct(rows, func(l results.Load) string { return l.Contender }) {
 			row, cpu, store := []string{name}, "", ""
 			for _, l := range rows {
@@ -94,7 +94,9 @@ func loadTable(operation string) func(*results.Results) *table {
 				s := l.PerSecond
 				row = append(row, fmt.Sprintf("%s (%s–%s)", count(s.Median), count(s.Low), count(s.High)),
 					fmt.Sprintf("%s / %s / %s", number(l.P50Micros), orDash(l.P99Micros), orDash(l.P999Micros)))
-				cpu, store = number(l.ServerCPUMicros.Median), orDash(l.StoreCPUMicros.Median)
+				if l.Connections == results.BusyConnections(r.HTTP) {
+					cpu, store = number(l.ServerCPUMicros.Median), orDash(l.StoreCPUMicros.Median)
+				}
 			}
 			t.add(append(row, cpu, store)...)
 		}
@@ -104,15 +106,16 @@ func loadTable(operation string) func(*results.Results) *table {
 
 func networkTable(r *results.Results) *table {
 	t := &table{title: "With a network between the application and its store: ms an operation, and requests a second over 16 connections", head: []string{""}}
-	for _, ms := range distinct(r.Network, func(d results.Distance) float64 { return d.PingMillis }) {
-		t.head = append(t.head, fmt.Sprintf("PING %s ms", number(ms)), "requests/s")
+	for _, rtt := range distinct(r.Network, func(d results.Distance) float64 { return d.RTTMillis }) {
+		i := slices.IndexFunc(r.Network, func(d results.Distance) bool { return d.RTTMillis == rtt })
+		t.head = append(t.head, fmt.Sprintf("PING %s ms", number(r.Network[i].PingMillis)), "requests/s")
 	}
 	for _, name := range distinct(r.Network, func(d results.Distance) string { return d.Contender }) {
 		for _, operation := range contender.Operations {
 			row := []string{name + ": " + operation}
 			for _, d := range r.Network {
 				if d.Contender == name && d.Operation == operation {
-					row = append(row, number(d.Millis.Median), orDash(float64(int(d.PerSecond.Median))))
+					row = append(row, number(d.Millis.Median), orDash(d.PerSecond.Median))
 				}
 			}
 			if len(row) > 1 {
@@ -264,6 +267,16 @@ func revocationTable(r *results.Results) *table {
 			traffic = fmt.Sprintf("%.0f / %.0f", float64(v.Asked)/n, float64(v.Answered)/n)
 		}
 		t.add(v.Contender, count(n), size(v.Heap), number(float64(v.Heap)/n)+" B", store, entry, traffic)
+	}
+	return t
+}
+
+func followingTable(r *results.Results) *table {
+	t := &table{title: "One logout by itself, with the list on Redis", head: []string{"", "bytes (messages)"}}
+	for _, f := range r.Following {
+		t.add("the instance where it happens appends", fmt.Sprintf("%.0f (%.1f)", f.AppendBytes, f.AppendMessages))
+		t.add("each instance hears of it", fmt.Sprintf("%.0f (%.1f)", f.HearBytes, f.HearMessages))
+		t.add("Redis keeps", fmt.Sprintf("%.0f", f.RedisBytes))
 	}
 	return t
 }

@@ -51,7 +51,7 @@ func (v *visitor) visit(operation, path string) error {
 		return err
 	}
 	if status := v.response.StatusCode(); status != fasthttp.StatusOK {
-		return fmt.Errorf("%s: status %d: %s", operation, status, strings.TrimSpace(string(v.response.Body())))
+		return fmt.Errorf("%s: %w", operation, statusError{status, strings.TrimSpace(string(v.response.Body()))})
 	}
 	v.takeCookies()
 	if !v.keeps {
@@ -84,6 +84,14 @@ func (v *visitor) takeCookies() {
 		}
 	}
 }
+
+// A statusError is an answer that is none: 503, mostly.
+type statusError struct {
+	status int
+	body   string
+}
+
+func (e statusError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
 
 // A crowd is as many visitors as there are connections.
 type crowd []*visitor

@@ -52,6 +52,7 @@ func (r *run) countAll(x *child, l links) error {
 		return nil
 	}
 	r.say("bytes while nobody visits: %s", x.Name)
+	time.Sleep(r.idle / 4) // until it has followed what came before
 	before := l.traffic(x)
 	time.Sleep(r.idle) // what is measured is a time in which nothing happens
 	after := l.traffic(x)
@@ -59,6 +60,7 @@ func (r *run) countAll(x *child, l links) error {
 		Contender:         x.Name,
 		AskedPerSecond:    float64(after.Asked-before.Asked) / r.idle.Seconds(),
 		AnsweredPerSecond: float64(after.Answered-before.Answered) / r.idle.Seconds(),
+		MessagesPerSecond: float64(after.Messages-before.Messages) / r.idle.Seconds(),
 	})
 	return nil
 }

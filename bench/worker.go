@@ -66,9 +66,6 @@ func (w *worker) measure(operation string, notes int, d time.Duration) (m measur
 		cookies = w.login(notes)
 	}
 	template := w.request(operation, cookies)
-	if operation == contender.Login && notes > 0 {
-		template.URL.RawQuery = "notes=" + strconv.Itoa(notes)
-	}
 	s, r := &sink{header: http.Header{}}, new(http.Request)
 	m.time(func() (n int) {
 		for start := time.Now(); n&15 != 0 || time.Since(start) < d; n++ {

@@ -68,6 +68,7 @@ const (
 	SealedStale  = "sealed, list on Redis, AcceptStale"
 	Map          = "map and mutex"
 	SCSMemory    = "scs, in memory"
+	SCSCBOR      = "scs, in memory, CBOR"
 	SCSRedis     = "scs, Redis"
 	SCSPostgres  = "scs, PostgreSQL"
 	Gorilla      = "gorilla CookieStore"
@@ -109,6 +110,7 @@ var All = []Contender{
 	{SealedRedis, OnRedis, true, openSealedRedis},
 	{Map, InProcess, true, openMap},
 	{SCSMemory, InProcess, true, openSCSMemory},
+	{SCSCBOR, InProcess, true, openSCSMemoryCBOR},
 	{SCSRedis, OnRedis, true, openSCSRedis},
 	{SCSPostgres, OnPostgres, true, openSCSPostgres},
 	{Gorilla, "", false, openGorilla},

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"example.com/sealed"
@@ -86,6 +88,7 @@ func TestContenders(t *testing.T) {
 				return
 			}
 			t.Run("login and change", func(t *testing.T) { loginAndChange(t, newBrowser) })
+			t.Run("attributes", func(t *testing.T) { attributes(t, newBrowser) })
 			t.Run("cookies", func(t *testing.T) { cookies(t, newBrowser) })
 			t.Run("logout", func(t *testing.T) { logout(t, newBrowser, c.CopyDies) })
 		})
@@ -125,6 +128,17 @@ func loginAndChange(t *testing.T, newBrowser func() *browser) {
 	carol.do("login?notes=1000")
 	if got, want := carol.session(), contender.Reference(1000); !reflect.DeepEqual(got, want) {
 		t.Errorf("with notes: %+v", got)
+	}
+}
+
+// attributes has all contenders set the same kind of cookie: its bytes count.
+func attributes(t *testing.T, newBrowser func() *browser) {
+	h, _ := newBrowser().do(contender.Login)
+	_, got, _ := strings.Cut(h.Get("Set-Cookie"), "; ")
+	parts := strings.Split(got, "; ")
+	slices.Sort(parts)
+	if want := []string{"HttpOnly", "Path=/", "SameSite=Lax", "Secure"}; !slices.Equal(parts, want) {
+		t.Errorf("the cookie is set with %q, want %q", parts, want)
 	}
 }
 

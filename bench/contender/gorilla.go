@@ -16,7 +16,8 @@ type gorilla struct{ store *sessions.CookieStore }
 func openGorilla(_ context.Context, e Environment) (Sessions, func(), error) {
 	hash, block := sha512.Sum512([]byte(e.Key)), sha256.Sum256([]byte(e.Key))
 	g := gorilla{sessions.NewCookieStore(hash[:], block[:])}
-	g.store.Options = &sessions.Options{Path: "/", MaxAge: int(24 * time.Hour / time.Second), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	g.store.MaxAge(int(24 * time.Hour / time.Second)) // of what is in the cookie; the cookie itself ends with the browser
+	g.store.Options = &sessions.Options{Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 	return g, func() {}, nil
 }
 

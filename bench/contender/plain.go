@@ -77,6 +77,7 @@ func (p *plain) Login(w http.ResponseWriter, r *http.Request, s Session) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forget(r)
+	s.Cart = slices.Clone(s.Cart) // each session has its own
 	p.begin(w, s)
 	return nil
 }

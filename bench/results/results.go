@@ -16,6 +16,7 @@ type Results struct {
 	Network     []Distance
 	Memory      []Memory
 	Revocations []Revocations
+	Following   []Following
 	Wire        []Wire
 	Idle        []Idle
 	Outages     []Outage
@@ -25,17 +26,18 @@ type Results struct {
 
 // About is where, when and with what the figures were made.
 type About struct {
-	Date     string // of its start
-	Took     string
-	Command  string
-	Seed     uint64
-	Rounds   int
-	CPU      string
-	Cores    int
-	System   string
-	Go       string
-	Servers  []Version
-	Packages []Version
+	Date      string // of its start
+	Took      string
+	Command   string
+	OwnStores bool // they were started for the run, as they come; else taken by address
+	Seed      uint64
+	Rounds    int
+	CPU       string
+	Cores     int
+	System    string
+	Go        string
+	Servers   []Version
+	Packages  []Version
 }
 
 // Version is of a server or of a package.
@@ -78,6 +80,17 @@ type Load struct {
 	P99Micros            float64
 	P999Micros           float64 `json:",omitempty"`
 	Requests             int
+}
+
+// BusyConnections is with how many connections processor times are compared: the most
+// that are fewer than a hundred, of which each waits long.
+func BusyConnections(loads []Load) (n int) {
+	for _, l := range loads {
+		if l.Connections < 100 {
+			n = max(n, l.Connections)
+		}
+	}
+	return n
 }
 
 // Distance is what an operation costs when the store is some way off.
@@ -123,8 +136,22 @@ type Wire struct {
 // Idle is what a contender has to say to its store while nobody visits.
 type Idle struct {
 	Contender         string
-	AskedPerSecond    float64
+	AskedPerSecond    float64 // bytes
 	AnsweredPerSecond float64
+	MessagesPerSecond float64
+}
+
+// Following is what one logout takes where the list is on Redis, each some time after
+// the one before, so that no two go together.
+type Following struct {
+	Contender      string
+	Logouts        int
+	EveryMillis    float64
+	RedisBytes     float64 // that Redis uses for one
+	AppendBytes    float64 // between the instance that logs out and Redis, beyond hearing of it
+	AppendMessages float64
+	HearBytes      float64 // between each instance and Redis, to hear of it, beyond being idle
+	HearMessages   float64
 }
 
 // Kinds of outages.
@@ -150,7 +177,7 @@ type Second struct {
 	Refused   int // 503
 	Hung      int // no answer within two seconds, or still waiting for the one before
 	Logins    int // of strangers, tried
-	LoginsOK  int
+	LoginsOK  int // of them, those who are logged in with their next request
 }
 
 // Visits is how many visitors came who were logged in.

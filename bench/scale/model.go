@@ -1,4 +1,7 @@
-package main
+// Package scale says what sessions in cookies, and sessions in a store, take at a site
+// of some size: on paper, and by simulating each login. Every constant is a figure of
+// one run of the benchmark.
+package scale
 
 import (
 	"errors"
@@ -11,34 +14,34 @@ import (
 )
 
 // A Site is who visits, and how many instances serve them.
-type site struct {
-	name      string
-	users     float64
-	logins    float64 // a day
-	logouts   float64 // a day, by those who do not just stay away
-	lifetime  time.Duration
-	stay      time.Duration // from login to logout, on average
-	instances int
-	requests  float64 // of a user, a day
-	changes   float64 // which share of them changes the session
+type Site struct {
+	Name      string
+	Users     float64 // in a day
+	Logins    float64 // a day
+	Logouts   float64 // a day, by those who do not just stay away
+	Lifetime  time.Duration
+	Stay      time.Duration // from login to logout, on average
+	Instances int
+	Requests  float64 // of a user, a day, that read the session
+	Changes   float64 // which share of them changes it
 }
 
 const day = 24 * time.Hour
 
-func (s site) check() error {
+func (s Site) check() error {
 	var errs []error
-	for name, x := range map[string]float64{"users": s.users, "logins": s.logins, "requests": s.requests, "instances": float64(s.instances)} {
+	for name, x := range map[string]float64{"users": s.Users, "logins": s.Logins, "requests": s.Requests, "instances": float64(s.Instances)} {
 		if !(x > 0) || math.IsInf(x, 0) {
 			errs = append(errs, fmt.Errorf("%s must be more than nothing", name))
 		}
 	}
-	if s.logouts < 0 || s.logouts > s.logins {
+	if s.Logouts < 0 || s.Logouts > s.Logins {
 		errs = append(errs, errors.New("there are at most as many logouts as logins"))
 	}
-	if s.changes < 0 || s.changes > 1 {
+	if s.Changes < 0 || s.Changes > 1 {
 		errs = append(errs, errors.New("changes is a share, from 0 to 1"))
 	}
-	if s.lifetime < time.Minute || s.lifetime > 400*day || s.stay < time.Minute {
+	if s.Lifetime < time.Minute || s.Lifetime > 400*day || s.Stay < time.Minute {
 		errs = append(errs, errors.New("lifetime is from a minute to 400 days, stay at least a minute"))
 	}
 	return errors.Join(errs...)
@@ -49,8 +52,9 @@ func (s site) check() error {
 type constants struct {
 	entryHeap  float64 // bytes of a list's entry in an instance
 	entryRedis float64 // and on Redis
-	entryWire  float64 // bytes that an entry takes between one instance and Redis: appended, and heard of
-	idleWire   float64 // bytes a second of an instance that follows Redis
+	appended   ask     // what an instance says to Redis to revoke
+	heard      ask     // and each instance to hear of it
+	idle       ask     // and in a second in which nothing happens
 
 	redisSession    float64 // bytes of a session on Redis
 	postgresSession float64 // bytes of a session in PostgreSQL, on disk with its indexes
@@ -77,14 +81,17 @@ func takeConstants(r *results.Results) (c constants, err error) {
 	c = constants{cookie: map[string]float64{}, set: map[string]float64{}, ask: map[string]map[string]ask{}, cpu: map[string]map[string]cpu{}}
 	for _, v := range r.Revocations { // the last is of the most
 		if v.Contender == contender.SealedRedis {
-			n := float64(v.Count)
-			c.entryHeap, c.entryRedis, c.entryWire = float64(v.Heap)/n, float64(v.Store)/n, float64(v.Asked+v.Answered)/n
+			c.entryHeap = float64(v.Heap) / float64(v.Count)
 		}
 	}
 	for _, i := range r.Idle {
 		if i.Contender == contender.SealedRedis {
-			c.idleWire = i.AskedPerSecond + i.AnsweredPerSecond
+			c.idle = ask{i.MessagesPerSecond, i.AskedPerSecond + i.AnsweredPerSecond}
 		}
+	}
+	for _, f := range r.Following {
+		c.entryRedis = f.RedisBytes
+		c.appended, c.heard = ask{f.AppendMessages, f.AppendBytes}, ask{max(0, f.HearMessages), f.HearBytes}
 	}
 	for _, m := range r.Memory {
 		switch m.Contender {
@@ -108,8 +115,8 @@ func takeConstants(r *results.Results) (c constants, err error) {
 	}
 	c.takeCPU(r.HTTP)
 	for what, x := range map[string]float64{
-		"a revocation in memory": c.entryHeap, "a revocation on Redis": c.entryRedis, "the traffic of a revocation": c.entryWire,
-		"the traffic of an idle replica": c.idleWire, "a session on Redis": c.redisSession, "a session in PostgreSQL": c.postgresSession,
+		"a revocation in memory": c.entryHeap, "a revocation on Redis": c.entryRedis, "to revoke": c.appended.bytes,
+		"to hear of a revocation": c.heard.bytes, "an idle replica's traffic": c.idle.bytes, "a session on Redis": c.redisSession, "a session in PostgreSQL": c.postgresSession,
 		"a cookie": c.cookie[contender.SealedRedis], "a read's messages": c.ask[contender.SCSRedis][contender.Read].messages,
 		"the processor time of Redis": c.cpu[contender.SCSRedis][contender.Read].store,
 	} {
@@ -120,17 +127,17 @@ func takeConstants(r *results.Results) (c constants, err error) {
 	return c, err
 }
 
-// takeCPU takes the processor times from the loads with 16 connections, or whatever
-// is nearest: the last that has fewer than a hundred.
+// takeCPU takes the processor times of a load that is neither light nor so heavy that
+// all wait.
 func (c *constants) takeCPU(loads []results.Load) {
-	zero := map[string]float64{}
+	zero, busy := map[string]float64{}, results.BusyConnections(loads)
 	for _, l := range loads {
-		if l.Contender == contender.None && l.Connections < 100 {
+		if l.Contender == contender.None && l.Connections == busy {
 			zero[l.Operation] = l.ServerCPUMicros.Median
 		}
 	}
 	for _, l := range loads {
-		if l.Connections >= 100 {
+		if l.Connections != busy {
 			continue
 		}
 		if c.cpu[l.Contender] == nil {
@@ -153,12 +160,12 @@ type steady struct{ sessions, entries float64 }
 // expect returns what theory says (Little's law: how many come, times how long they
 // stay). Who logs out does so after an exponential time, unless the session ends
 // before.
-func (s site) expect() steady {
-	life, stay := s.lifetime.Hours(), s.stay.Hours()
+func (s Site) expect() steady {
+	life, stay := s.Lifetime.Hours(), s.Stay.Hours()
 	early := 1 - math.Exp(-life/stay) // of those who mean to log out, who do before the end
 	served := stay * early            // how long their sessions last, on average
-	perHour := s.logins / 24
-	leaves := s.logouts / s.logins
+	perHour := s.Logins / 24
+	leaves := s.Logouts / s.Logins
 	return steady{
 		sessions: perHour * (leaves*served + (1-leaves)*life),
 		entries:  perHour * leaves * (life - served + early*skew.Hours()),
@@ -182,9 +189,9 @@ type load struct {
 const peak = 1.8
 
 // load returns what a design takes with so many sessions and entries at a time.
-func (s site) load(design string, at steady, c constants) load {
+func (s Site) load(design string, at steady, c constants) load {
 	seconds := day.Seconds()
-	reads, changes := s.users*s.requests*(1-s.changes)/seconds, s.users*s.requests*s.changes/seconds
+	reads, changes := s.Users*s.Requests*(1-s.Changes)/seconds, s.Users*s.Requests*s.Changes/seconds
 	l := load{name: design}
 	add := func(operation string, perSecond float64) {
 		a, p := c.ask[design][operation], c.cpu[design][operation]
@@ -195,26 +202,22 @@ func (s site) load(design string, at steady, c constants) load {
 	}
 	l.visitors = (reads+changes)*c.cookie[design] + changes*c.set[design]
 	if design == contender.SealedRedis {
-		// Reads and changes ask nobody: what was measured is the polling, which counts
-		// once for each instance. Each of them hears of each logout.
-		instances, logouts := float64(s.instances), s.logouts/seconds
+		// Reads, changes and logins ask nobody. Each instance follows, and hears of each
+		// logout as if it came alone: several that come together take less.
+		instances, logouts := float64(s.Instances), s.Logouts/seconds
 		l.entries = at.entries
 		l.perInstance, l.store = at.entries*c.entryHeap, at.entries*c.entryRedis
-		l.wire = instances * (c.idleWire + logouts*c.entryWire)
-		l.messages = instances*polls + logouts*(1+instances)
+		l.wire = instances*(c.idle.bytes+logouts*c.heard.bytes) + logouts*c.appended.bytes
+		l.messages = instances*(c.idle.messages+logouts*c.heard.messages) + logouts*c.appended.messages
 		l.applicationCores = peak * (reads*c.cpu[design][contender.Read].application + changes*c.cpu[design][contender.Change].application)
 		return l
 	}
 	add(contender.Read, reads)
 	add(contender.Change, changes)
-	add(contender.Login, s.logins/seconds)
-	add(contender.Logout, s.logouts/seconds)
+	add(contender.Login, s.Logins/seconds)
+	add(contender.Logout, s.Logouts/seconds)
 	if l.store = at.sessions * c.redisSession; design == contender.SCSPostgres {
 		l.store = at.sessions * c.postgresSession
 	}
 	return l
 }
-
-// polls is how often a replica asks its log in a second, without hints (the default of
-// revoke.Policy).
-const polls = 1

@@ -1,4 +1,4 @@
-package main
+package scale
 
 import (
 	"bytes"
@@ -15,21 +15,22 @@ import (
 )
 
 // sites are those of the page.
-var sites = []site{
+var sites = []Site{
 	{"A million users", 1e6, 1e6, 3e5, 24 * time.Hour, time.Hour, 4, 50, 0.1},
 	{"A hundred million users", 1e8, 5e7, 1e7, 7 * 24 * time.Hour, time.Hour, 200, 50, 0.1},
 }
 
 // An assessment is what a site takes with each design.
-type assessment struct {
-	site
+type Assessment struct {
+	Site
 	Expected  steady
 	Simulated simulated
 	loads     []load
 	constants constants
 }
 
-func assess(s site, r *results.Results, seed uint64) (*assessment, error) {
+// Assess says what a site takes, from the figures of a run.
+func Assess(s Site, r *results.Results, seed uint64) (*Assessment, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func assess(s site, r *results.Results, seed uint64) (*assessment, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &assessment{site: s, Expected: s.expect(), Simulated: s.simulate(rand.New(rand.NewPCG(seed, 0))), constants: c}
+	a := &Assessment{Site: s, Expected: s.expect(), Simulated: s.simulate(rand.New(rand.NewPCG(seed, 0))), constants: c}
 	for _, design := range designs {
 		a.loads = append(a.loads, s.load(design, a.Simulated.peak, c))
 	}
@@ -45,7 +46,7 @@ func assess(s site, r *results.Results, seed uint64) (*assessment, error) {
 }
 
 // Table compares the designs.
-func (a *assessment) Table() string {
+func (a *Assessment) Table() string {
 	var b strings.Builder
 	row := func(what string, value func(load) string) {
 		fmt.Fprintf(&b, "| %s |", what)
@@ -84,37 +85,31 @@ func (a *assessment) Table() string {
 }
 
 // Text says of what size the site is.
-func (a *assessment) Text() string {
+func (a *Assessment) Text() string {
 	return fmt.Sprintf("%s users, %s logins and %s logouts a day, sessions of %s, %d instances; %.0f requests of a user a day that read the session, %.0f %% of which change it.",
-		whole(a.users), whole(a.logins), whole(a.logouts), span(a.lifetime), a.instances, a.requests, 100*a.changes)
+		whole(a.Users), whole(a.Logins), whole(a.Logouts), span(a.Lifetime), a.Instances, a.Requests, 100*a.Changes)
 }
 
-// Name is the site's.
-func (a *assessment) Name() string { return a.name }
-
-// Whole writes a figure without a fraction, for the page.
-func (a *assessment) Whole(x float64) string { return whole(x) }
-
 // PeakSessions and the like are of the simulation.
-func (a *assessment) PeakSessions() string { return whole(a.Simulated.peak.sessions) }
+func (a *Assessment) PeakSessions() string { return whole(a.Simulated.peak.sessions) }
 
 // MeanSessions is the average of its last day.
-func (a *assessment) MeanSessions() string { return whole(a.Simulated.mean.sessions) }
+func (a *Assessment) MeanSessions() string { return whole(a.Simulated.mean.sessions) }
 
 // PeakEntries is the most entries of the list in that day.
-func (a *assessment) PeakEntries() string { return whole(a.Simulated.peak.entries) }
+func (a *Assessment) PeakEntries() string { return whole(a.Simulated.peak.entries) }
 
 // MeanEntries is their average.
-func (a *assessment) MeanEntries() string { return whole(a.Simulated.mean.entries) }
+func (a *Assessment) MeanEntries() string { return whole(a.Simulated.mean.entries) }
 
 // ExpectedSessions is what theory says.
-func (a *assessment) ExpectedSessions() string { return whole(a.Expected.sessions) }
+func (a *Assessment) ExpectedSessions() string { return whole(a.Expected.sessions) }
 
 // ExpectedEntries is the same of the list.
-func (a *assessment) ExpectedEntries() string { return whole(a.Expected.entries) }
+func (a *Assessment) ExpectedEntries() string { return whole(a.Expected.entries) }
 
-// Logins is how many were simulated.
-func (a *assessment) Logins() string { return whole(float64(a.Simulated.logins)) }
+// Followed is how many sessions were simulated one by one.
+func (a *Assessment) Followed() string { return whole(float64(a.Simulated.logins)) }
 
 func span(d time.Duration) string {
 	if days := d.Hours() / 24; days > 1 && days == math.Trunc(days) {
@@ -153,14 +148,17 @@ func cores(n float64) string {
 // A constant is a row of the page's table of constants.
 type constant struct{ What, Value, Source string }
 
+func (a ask) String() string { return fmt.Sprintf("%.2g, %.0f B", a.messages, a.bytes) }
+
 // Constants are all that the tables are made of.
 func (c constants) Constants() []constant {
 	bytes := func(x float64) string { return fmt.Sprintf("%.4g B", x) }
 	rows := []constant{
 		{"an entry of the list, in an instance", bytes(c.entryHeap), "Revocations: Heap / Count"},
-		{"an entry of the list, on Redis", bytes(c.entryRedis), "Revocations: Store / Count"},
-		{"an entry between one instance and Redis", bytes(c.entryWire), "Revocations: (Asked + Answered) / Count"},
-		{"an instance that follows Redis, a second", bytes(c.idleWire), "Idle"},
+		{"an entry of the list, on Redis", bytes(c.entryRedis), "Following: RedisBytes"},
+		{"to append it, questions and bytes", c.appended.String(), "Following: Append…"},
+		{"for one instance to hear of it, questions and bytes", c.heard.String(), "Following: Hear…"},
+		{"an instance that follows Redis, in a second without news", c.idle.String(), "Idle"},
 		{"a session of scs on Redis", bytes(c.redisSession), "Memory: Store / Sessions"},
 		{"a session of scs in PostgreSQL, with indexes", bytes(c.postgresSession), "Memory: Disk / Sessions"},
 	}
@@ -169,10 +167,7 @@ func (c constants) Constants() []constant {
 	}
 	for _, design := range designs[1:] {
 		for _, operation := range contender.Operations[1:] {
-			a := c.ask[design][operation]
-			rows = append(rows, constant{
-				fmt.Sprintf("%s: %s, questions and bytes", design, operation), fmt.Sprintf("%.2g, %.0f B", a.messages, a.bytes), "Wire",
-			})
+			rows = append(rows, constant{fmt.Sprintf("%s: %s, questions and bytes", design, operation), c.ask[design][operation].String(), "Wire"})
 		}
 	}
 	for _, design := range designs {
@@ -191,11 +186,11 @@ func (c constants) Constants() []constant {
 //go:embed page.md.tmpl
 var pageText string
 
-// makePage returns docs/scale.md.
-func makePage(r *results.Results, seed uint64) ([]byte, error) {
-	var sizes []*assessment
+// Page returns docs/scale.md.
+func Page(r *results.Results, seed uint64) ([]byte, error) {
+	var sizes []*Assessment
 	for _, s := range sites {
-		a, err := assess(s, r, seed)
+		a, err := Assess(s, r, seed)
 		if err != nil {
 			return nil, err
 		}

@@ -1,12 +1,10 @@
-package main
+package scale
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -18,17 +16,17 @@ import (
 	"example.com/sealed/revoke"
 )
 
-var small = site{
-	name: "a small one", users: 1000, logins: 3000, logouts: 2000, lifetime: 10 * time.Hour, stay: 2 * time.Hour,
-	instances: 2, requests: 10, changes: 0.1,
+var small = Site{
+	Name: "a small one", Users: 1000, Logins: 3000, Logouts: 2000, Lifetime: 10 * time.Hour, Stay: 2 * time.Hour,
+	Instances: 2, Requests: 10, Changes: 0.1,
 }
 
 // The simulation counts the entries that a real list has, hour by hour.
 func TestSimulationHasTheListsEntries(t *testing.T) {
-	for name, lifetime := range map[string]time.Duration{"hours": small.lifetime, "days": 5 * day} {
+	for name, lifetime := range map[string]time.Duration{"hours": small.Lifetime, "days": 5 * day} {
 		t.Run(name, func(t *testing.T) {
 			s := small
-			s.lifetime = lifetime
+			s.Lifetime = lifetime
 			simulated := s.simulate(rand.New(rand.NewPCG(7, 0)))
 			last := s.simulatedMinutes()
 			var ended []visit
@@ -76,37 +74,35 @@ func TestTheoryAndSimulationAgree(t *testing.T) {
 			"entries":  {theory.entries, simulated.mean.entries},
 		} {
 			if math.Abs(x[0]/x[1]-1) > 0.06 {
-				t.Errorf("%s: %s: theory %.0f, simulation %.0f", s.name, what, x[0], x[1])
+				t.Errorf("%s: %s: theory %.0f, simulation %.0f", s.Name, what, x[0], x[1])
 			}
 		}
 		if simulated.peak.sessions < simulated.mean.sessions || simulated.peak.entries < simulated.mean.entries {
-			t.Errorf("%s: the most is less than the average: %+v", s.name, simulated)
+			t.Errorf("%s: the most is less than the average: %+v", s.Name, simulated)
 		}
 	}
 }
 
-// The page is what the program makes of results.json.
-func TestPageIsTrue(t *testing.T) {
-	r, err := results.Read("../results.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := makePage(r, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile("../../docs/scale.md"); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("docs/scale.md is not what results.json gives (%v): run go run ./scale -page ../docs/scale.md", err)
-	}
-}
-
-// A number that makes no sense is an error, and so are results without the constants.
+// What makes no sense is an error, and so are results without the constants.
 func TestBadInput(t *testing.T) {
-	for _, args := range [][]string{
-		{"-users", "0"}, {"-logins", "NaN"}, {"-logouts", "2e6"}, {"-changes", "2"}, {"-lifetime", "1s"}, {"-instances", "-1"}, {"-results", "missing.json"},
+	for name, spoil := range map[string]func(*Site){
+		"no users":           func(s *Site) { s.Users = 0 },
+		"logins":             func(s *Site) { s.Logins = math.NaN() },
+		"more logouts":       func(s *Site) { s.Logouts = s.Logins + 1 },
+		"negative logouts":   func(s *Site) { s.Logouts = -1 },
+		"changes":            func(s *Site) { s.Changes = 2 },
+		"no time":            func(s *Site) { s.Lifetime = time.Second },
+		"more than 400 days": func(s *Site) { s.Lifetime = 401 * day },
+		"no stay":            func(s *Site) { s.Stay = 0 },
+		"no instances":       func(s *Site) { s.Instances = 0 },
+		"infinite requests":  func(s *Site) { s.Requests = math.Inf(1) },
 	} {
-		if err := run(append([]string{"-results", "../results.json"}, args...), new(strings.Builder)); err == nil {
-			t.Errorf("%q: no error", args)
+		s := small
+		if err := s.check(); err != nil {
+			t.Fatal(err)
+		}
+		if spoil(&s); s.check() == nil {
+			t.Errorf("%s: no error", name)
 		}
 	}
 	if _, err := takeConstants(&results.Results{}); err == nil || !strings.Contains(err.Error(), "a session on Redis") {

@@ -1,4 +1,4 @@
-package main
+package scale
 
 import (
 	"iter"
@@ -28,14 +28,14 @@ func shape(minute int) float64 {
 type visit struct{ begins, ends, expires int }
 
 // visits draws those of so many minutes, or a share of them.
-func (s site) visits(rng *rand.Rand, share float64, minutes int) iter.Seq[visit] {
+func (s Site) visits(rng *rand.Rand, share float64, minutes int) iter.Seq[visit] {
 	return func(yield func(visit) bool) {
 		for minute := range minutes {
-			for range poisson(rng, s.logins*share/1440*shape(minute)) {
-				v := visit{minute, 0, minute + int(s.lifetime/time.Minute)}
+			for range poisson(rng, s.Logins*share/1440*shape(minute)) {
+				v := visit{minute, 0, minute + int(s.Lifetime/time.Minute)}
 				v.ends = v.expires
-				if rng.Float64() < s.logouts/s.logins {
-					v.ends = min(v.expires, minute+int(rng.ExpFloat64()*s.stay.Minutes()))
+				if rng.Float64() < s.Logouts/s.Logins {
+					v.ends = min(v.expires, minute+int(rng.ExpFloat64()*s.Stay.Minutes()))
 				}
 				if !yield(v) {
 					return
@@ -47,11 +47,11 @@ func (s site) visits(rng *rand.Rand, share float64, minutes int) iter.Seq[visit]
 
 // simulatedMinutes is for how long a simulation goes on: as long as a session lasts,
 // two days more until the list has forgotten it, and one to count.
-func (s site) simulatedMinutes() int { return (int(s.lifetime/day) + 1 + 2 + 1) * 1440 }
+func (s Site) simulatedMinutes() int { return (int(s.Lifetime/day) + 1 + 2 + 1) * 1440 }
 
 // simulate follows each session until the list forgets it.
-func (s site) simulate(rng *rand.Rand) (result simulated) {
-	share, last := min(1, mostSimulated/s.logins), s.simulatedMinutes()
+func (s Site) simulate(rng *rand.Rand) (result simulated) {
+	share, last := min(1, mostSimulated/s.Logins), s.simulatedMinutes()
 	sessions, entries := make([]int, last+1), make([]int, last+1) // how many more than a minute before
 	count := func(changes []int, from, to int) {
 		if from < last {

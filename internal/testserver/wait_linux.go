@@ -43,7 +43,9 @@ func (a *alarm) wait(d time.Duration) {
 		return
 	}
 	var expirations [8]byte
-	a.file.Read(expirations[:])
+	if _, err := a.file.Read(expirations[:]); err != nil {
+		time.Sleep(d)
+	}
 }
 
 func (a *alarm) close() {
