@@ -155,7 +155,7 @@ func (r *run) openStores(redisAddr, postgresURL string) error {
 	r.Cleanup(func() { r.redis.Close() })
 	n, err := r.redis.DBSize(ctx).Result()
 	if err != nil {
-		return fmt.Errorf("Redis: %w", err)
+		return fmt.Errorf("asking Redis: %w", err)
 	}
 	if n > 0 {
 		return fmt.Errorf("the Redis at %s has %d keys: the benchmark needs one of its own, which it empties", r.redisAddr, n)
