@@ -4,7 +4,7 @@
 // and from that docs/benchmarks.md with its charts, docs/scale.md and a section of the
 // README.
 //
-//	go run .                          # all of it, about 25 minutes
+//	go run .                          # all of it, about 20 minutes
 //	go run . -quick                   # to see that it works: its figures are worth nothing
 //	go run . -only process,sizes      # some of it, on the terminal only
 //	go run . -render                  # the page and the charts anew, from results.json
@@ -47,7 +47,7 @@ func main() {
 	for _, p := range phases {
 		names = append(names, p.name)
 	}
-	flag.BoolVar(&o.quick, "quick", false, "see that everything works, in a minute; the figures are worth nothing, and are not written without -out")
+	flag.BoolVar(&o.quick, "quick", false, "see that everything works, in a minute; its figures are worth nothing, and are not written without -out")
 	flag.BoolVar(&o.render, "render", false, "measure nothing: write the page and the charts from results.json")
 	flag.StringVar(&o.only, "only", "", "measure only these `parts`, and write nothing: "+strings.Join(names, ","))
 	flag.Uint64Var(&o.seed, "seed", 1, "the order of the contenders in each round follows from this `number`")
