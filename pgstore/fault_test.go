@@ -26,21 +26,23 @@ func faults(t *testing.T, server *testserver.Postgres) []faulttest.Fault {
 			server.Restart()
 		}, revoke.EventFailed),
 		faulttest.New("killed, and restarted without", func(w *faulttest.World) {
-			server.Kill()
-			server.Forget()
-			server.Restart()
-			migrate(server)
-			w.Lost()
+			w.Lose(func() {
+				server.Kill()
+				server.Forget()
+				server.Restart()
+				migrate(server)
+			})
 		}, faulttest.Restored...),
 		faulttest.New("killed, and restored from a backup", func(w *faulttest.World) {
 			server.Kill()
 			backup := server.Copy()
 			server.Restart()
 			time.Sleep(time.Second)
-			server.Kill()
-			server.Restore(backup)
-			server.Restart()
-			w.Lost()
+			w.Lose(func() {
+				server.Kill()
+				server.Restore(backup)
+				server.Restart()
+			})
 		}, faulttest.Restored...),
 		faulttest.New("stopped for twice the bound", func(w *faulttest.World) {
 			server.Stop()
@@ -48,14 +50,12 @@ func faults(t *testing.T, server *testserver.Postgres) []faulttest.Fault {
 			server.Continue()
 		}, faulttest.Stale...),
 		faulttest.New("truncated", func(w *faulttest.World) {
-			execSQL(t, server, "TRUNCATE sealed_revocations")
-			w.Lost()
+			w.Lose(func() { execSQL(t, server, "TRUNCATE sealed_revocations") })
 		}, faulttest.Restored...),
 		faulttest.New("truncated behind the back of one that is cut off", func(w *faulttest.World) {
 			w.Proxies[0].Set(testserver.BlackHole)
 			time.Sleep(faulttest.Bound)
-			execSQL(t, server, "TRUNCATE sealed_revocations")
-			w.Lost()
+			w.Lose(func() { execSQL(t, server, "TRUNCATE sealed_revocations") })
 		}, faulttest.Restored...),
 		faulttest.New("a write transaction held open", func(w *faulttest.World) {
 			conn, err := pgx.Connect(t.Context(), server.URL(server.Addr))
@@ -82,13 +82,14 @@ func faults(t *testing.T, server *testserver.Postgres) []faulttest.Fault {
 			standby := server.Standby(replication.Addr)
 			replication.Set(testserver.BlackHole)
 			time.Sleep(time.Second)
-			w.All(testserver.Refuse)
-			server.Kill()
-			standby.Promote()
-			for _, p := range w.Proxies {
-				p.Retarget(standby.Addr)
-			}
-			w.Lost()
+			w.Lose(func() {
+				w.All(testserver.Refuse)
+				server.Kill()
+				standby.Promote()
+				for _, p := range w.Proxies {
+					p.Retarget(standby.Addr)
+				}
+			})
 		}, faulttest.Restored...),
 	}
 }

@@ -20,10 +20,11 @@ func faults(server *testserver.Redis) []faulttest.Fault {
 			server.Restart()
 		}, revoke.EventFailed),
 		faulttest.New("killed, and restarted without", func(w *faulttest.World) {
-			server.Kill()
-			server.Forget()
-			server.Restart()
-			w.Lost()
+			w.Lose(func() {
+				server.Kill()
+				server.Forget()
+				server.Restart()
+			})
 		}, faulttest.Restored...),
 		faulttest.New("stopped for twice the bound", func(w *faulttest.World) {
 			server.Stop()
@@ -31,14 +32,12 @@ func faults(server *testserver.Redis) []faulttest.Fault {
 			server.Continue()
 		}, faulttest.Stale...),
 		faulttest.New("emptied", func(w *faulttest.World) {
-			server.MustDo("FLUSHALL")
-			w.Lost()
+			w.Lose(func() { server.MustDo("FLUSHALL") })
 		}, faulttest.Restored...),
 		faulttest.New("trimmed past the cursor of one that is cut off", func(w *faulttest.World) {
 			w.Proxies[0].Set(testserver.BlackHole)
 			time.Sleep(faulttest.Bound)
-			server.MustDo("XTRIM", "sealed:revocations", "MAXLEN", "1")
-			w.Lost()
+			w.Lose(func() { server.MustDo("XTRIM", "sealed:revocations", "MAXLEN", "1") })
 		}, faulttest.Restored...),
 		faulttest.New("a replica promoted that lacks what was acknowledged", func(w *faulttest.World) {
 			replication := testserver.NewProxy(w.T, server.Addr)
@@ -47,15 +46,14 @@ func faults(server *testserver.Redis) []faulttest.Fault {
 			replica.Await("master_link_status:up")
 			replication.Set(testserver.BlackHole)
 			time.Sleep(time.Second)
-			for _, p := range w.Proxies {
-				p.Set(testserver.Refuse)
-			}
-			server.Kill()
-			replica.MustDo("REPLICAOF", "NO", "ONE")
-			for _, p := range w.Proxies {
-				p.Retarget(replica.Addr)
-			}
-			w.Lost()
+			w.Lose(func() {
+				w.All(testserver.Refuse)
+				server.Kill()
+				replica.MustDo("REPLICAOF", "NO", "ONE")
+				for _, p := range w.Proxies {
+					p.Retarget(replica.Addr)
+				}
+			})
 		}, faulttest.Restored...),
 	}
 }
