@@ -47,10 +47,11 @@ if last[1] then
 end
 return redis.call('XADD', KEYS[1], '*', 'p', before, 'm', latest, 'u', ARGV[2], 'n', ARGV[1], 'r', ARGV[3])`
 
-// readScript returns the first entry and those behind a cursor, or nothing if that
-// is not there.
+// readScript returns what is needed of the first entry, its ID and the latest Until
+// before it, and the entries behind a cursor, or nothing if that is not there.
 const readScript = `
-local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+local entry = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local first = entry and {entry[1], entry[2][4]} or {}
 if ARGV[1] == '' then
   return {first, redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[3])}
 end
@@ -127,11 +128,11 @@ func (s *Store) Read(ctx context.Context, cursor string) (revoke.Page, error) {
 	if len(first) == 0 {
 		return revoke.Page{}, nil
 	}
-	f, err := entryOf(first[0])
+	firstID, latest, err := headOf(first)
 	if err != nil {
 		return revoke.Page{}, err
 	}
-	if head != "" && f.id != head && f.latest >= time.Now().UnixMilli() {
+	if head != "" && firstID != head && latest >= time.Now().UnixMilli() {
 		return revoke.Page{}, revoke.ErrGap // one that is needed was trimmed
 	}
 	page := revoke.Page{More: len(entries) == pageEntries}
@@ -146,7 +147,7 @@ func (s *Store) Read(ctx context.Context, cursor string) (revoke.Page, error) {
 		page.Revocations = append(page.Revocations, e.revocations...)
 		id, number = e.id, e.number
 	}
-	page.Cursor = id + "/" + number + "/" + f.id
+	page.Cursor = id + "/" + number + "/" + firstID
 	if fresh && page.More {
 		page.Cursor += "/new"
 	}
@@ -155,10 +156,23 @@ func (s *Store) Read(ctx context.Context, cursor string) (revoke.Page, error) {
 
 var errForeign = errors.New("redisstore: reading: the stream has an entry that this package did not write")
 
+// headOf decodes what readScript says of the first entry: its ID, and the last Until of
+// all before it.
+func headOf(first []any) (id string, latest int64, err error) {
+	if len(first) != 2 {
+		return "", 0, errForeign
+	}
+	id, _ = first[0].(string)
+	text, _ := first[1].(string)
+	if latest, err = strconv.ParseInt(text, 10, 64); err != nil {
+		return "", 0, errForeign
+	}
+	return id, latest, nil
+}
+
 // An entry is one of the stream, decoded.
 type entry struct {
 	id, before, number string
-	latest             int64 // the last Until of all before it
 	revocations        []sealed.Revocation
 }
 
@@ -176,9 +190,6 @@ func entryOf(x any) (e entry, err error) {
 	e.id, _ = pair[0].(string)
 	e.before, e.number = values["p"], values["n"]
 	if e.id == "" || e.before == "" || len(e.number) != 16 {
-		return e, errForeign
-	}
-	if e.latest, err = strconv.ParseInt(values["m"], 10, 64); err != nil {
 		return e, errForeign
 	}
 	e.revocations, err = decode(values["r"])

@@ -130,7 +130,7 @@ func TestMutations(t *testing.T) {
 	mutation.Catch(t, "TestLosses", mutation.Mutations{
 		"no chain check":             {{"log.go", "if !fresh && e.before != id {", "if false && fresh {"}},
 		"no fence":                   {{"log.go", "if not at[1] or at[1][2][8] ~= ARGV[2] then", "if false then"}},
-		"no look at the first entry": {{"log.go", "f.latest >= time.Now().UnixMilli()", "false"}},
+		"no look at the first entry": {{"log.go", "latest >= time.Now().UnixMilli()", "latest < 0"}},
 		"a fence by ID":              {{"log.go", "if not at[1] or at[1][2][8] ~= ARGV[2] then", "if not at[1] then"}},
 	})
 }
