@@ -9,7 +9,8 @@ import (
 // Policy says how a [Replica] follows its log. The zero Policy has the defaults.
 type Policy struct {
 	// Poll is how often the log is read, at least. Default one second. Hints of
-	// the log make it sooner.
+	// the log make it sooner, but not more than fifty times as often, so that traffic
+	// has a bound: what comes meanwhile is read together.
 	Poll time.Duration
 
 	// Timeout bounds one call of the log. Default two seconds.
