@@ -8,7 +8,6 @@ import (
 
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
-	"example.com/sealed/internal/testserver"
 )
 
 // A footprint is the memory of a contender and its store at one time, and what they
@@ -174,76 +173,4 @@ func (r *run) revoked() error {
 		}
 	}
 	return r.emptyStores()
-}
-
-// following measures what one logout by itself takes where the list is on Redis: for
-// the instance where it happens, and for another that hears of it.
-func (r *run) following() error {
-	if err := r.emptyStores(); err != nil {
-		return err
-	}
-	c := contender.Select(contender.SealedRedis)[0]
-	err := guard(func(h *host) error {
-		here, e := r.link(h)
-		there, f := r.link(h)
-		x := r.startChild(h, c, e)
-		r.startChild(h, c, f)                      // which only hears of what happens there
-		if err := x.visits(20, true); err != nil { // the stream is there, and its first pages
-			return err
-		}
-		time.Sleep(r.idle / 4) // until both have heard of those
-		memory, err := r.redis.MemoryUsage(r.ctx, redisStream, 0).Result()
-		if err != nil {
-			return err
-		}
-		asked, heard, start := here.redis.Traffic(), there.redis.Traffic(), time.Now()
-		for i := range r.lonely {
-			r.say("one logout at a time: %d of %d", i+1, r.lonely)
-			time.Sleep(time.Until(start.Add(time.Duration(i) * lonelyEvery)))
-			if err := x.visits(1, true); err != nil {
-				return err
-			}
-		}
-		time.Sleep(lonelyEvery)
-		used, err := r.redis.MemoryUsage(r.ctx, redisStream, 0).Result()
-		if err != nil {
-			return err
-		}
-		n, seconds := float64(r.lonely), time.Since(start).Seconds()
-		xBytes, xMessages := said(asked, here.redis.Traffic())
-		yBytes, yMessages := said(heard, there.redis.Traffic())
-		idleBytes, idleMessages := r.idleOf(c.Name)
-		r.results.Following = append(r.results.Following, results.Following{
-			Contender: c.Name, Logouts: r.lonely, EveryMillis: lonelyEvery.Seconds() * 1000,
-			RedisBytes:  float64(used-memory) / n,
-			AppendBytes: (xBytes - yBytes) / n, AppendMessages: (xMessages - yMessages) / n,
-			HearBytes: (yBytes - seconds*idleBytes) / n, HearMessages: (yMessages - seconds*idleMessages) / n,
-		})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return r.emptyStores()
-}
-
-// redisStream is the key of the list's log: see redisstore.Config.Prefix.
-const redisStream = "sealed:revocations"
-
-// lonelyEvery is so long that a replica has heard of a logout before the next.
-const lonelyEvery = 60 * time.Millisecond
-
-// said returns what was said since before.
-func said(before, after testserver.Traffic) (bytes, messages float64) {
-	return float64(after.Asked - before.Asked + after.Answered - before.Answered), float64(after.Messages - before.Messages)
-}
-
-// idleOf returns what a contender says to its store in a second while nobody visits.
-func (r *run) idleOf(name string) (bytes, messages float64) {
-	for _, i := range r.results.Idle {
-		if i.Contender == name {
-			return i.AskedPerSecond + i.AnsweredPerSecond, i.MessagesPerSecond
-		}
-	}
-	return 0, 0
 }

@@ -272,11 +272,12 @@ func revocationTable(r *results.Results) *table {
 }
 
 func followingTable(r *results.Results) *table {
-	t := &table{title: "One logout by itself, with the list on Redis", head: []string{"", "bytes (messages)"}}
+	t := &table{title: "One logout by itself, with the list on Redis", head: []string{"", "bytes (messages)", "processor of Redis, µs", "of the instance, µs"}}
 	for _, f := range r.Following {
-		t.add("the instance where it happens appends", fmt.Sprintf("%.0f (%.1f)", f.AppendBytes, f.AppendMessages))
-		t.add("each instance hears of it", fmt.Sprintf("%.0f (%.1f)", f.HearBytes, f.HearMessages))
-		t.add("Redis keeps", fmt.Sprintf("%.0f", f.RedisBytes))
+		t.add("the instance where it happens appends", fmt.Sprintf("%.0f (%.1f)", f.AppendBytes, f.AppendMessages), number(f.AppendStoreMicros), "–")
+		t.add("each instance hears of it", fmt.Sprintf("%.0f (%.1f)", f.HearBytes, f.HearMessages), number(f.HearStoreMicros), number(f.AskMicros*f.HearMessages))
+		t.add(fmt.Sprintf("each more of %.0f that it hears of together", f.Together), fmt.Sprintf("%.0f", f.EntryBytes), "–", "–")
+		t.add("Redis keeps", fmt.Sprintf("%.0f", f.RedisBytes), "–", "–")
 	}
 	return t
 }

@@ -142,16 +142,23 @@ type Idle struct {
 }
 
 // Following is what one logout takes where the list is on Redis, each some time after
-// the one before, so that no two go together.
+// the one before, so that no two go together, unless it says otherwise. Processor time
+// is that of programs that are busy, in microseconds.
 type Following struct {
-	Contender      string
-	Logouts        int
-	EveryMillis    float64
-	RedisBytes     float64 // that Redis uses for one
-	AppendBytes    float64 // between the instance that logs out and Redis, beyond hearing of it
-	AppendMessages float64
-	HearBytes      float64 // between each instance and Redis, to hear of it, beyond being idle
-	HearMessages   float64
+	Contender         string
+	Logouts           int
+	EveryMillis       float64
+	RedisBytes        float64 // that Redis uses for one
+	AppendBytes       float64 // between the instance that logs out and Redis, beyond hearing of it
+	AppendMessages    float64
+	AppendStoreMicros float64 // of Redis
+	HearBytes         float64 // between each instance and Redis, to hear of it, beyond being idle
+	HearMessages      float64
+	HearStoreMicros   float64 // of Redis
+	AskMicros         float64 // of an instance, for one of its messages
+
+	Together   float64 // how many were heard of at once, when they came right after each other
+	EntryBytes float64 // of HearBytes, what each of those took beyond being asked for
 }
 
 // Kinds of outages.

@@ -53,8 +53,12 @@ type constants struct {
 	entryHeap  float64 // bytes of a list's entry in an instance
 	entryRedis float64 // and on Redis
 	appended   ask     // what an instance says to Redis to revoke
-	heard      ask     // and each instance to hear of it
+	heard      ask     // and each instance to hear of it, if it comes alone
+	heardEntry float64 // and what of its bytes each takes that come together
 	idle       ask     // and in a second in which nothing happens
+
+	appendedCPU float64 // of Redis, in seconds
+	askedCPU    cpu     // of an instance and of Redis, for one question of those that follow
 
 	redisSession    float64 // bytes of a session on Redis
 	postgresSession float64 // bytes of a session in PostgreSQL, on disk with its indexes
@@ -91,7 +95,9 @@ func takeConstants(r *results.Results) (c constants, err error) {
 	}
 	for _, f := range r.Following {
 		c.entryRedis = f.RedisBytes
-		c.appended, c.heard = ask{f.AppendMessages, f.AppendBytes}, ask{max(0, f.HearMessages), f.HearBytes}
+		c.appended, c.heard, c.heardEntry = ask{f.AppendMessages, f.AppendBytes}, ask{f.HearMessages, f.HearBytes}, f.EntryBytes
+		c.appendedCPU = f.AppendStoreMicros / 1e6
+		c.askedCPU = cpu{f.AskMicros / 1e6, f.HearStoreMicros / f.HearMessages / 1e6}
 	}
 	for _, m := range r.Memory {
 		switch m.Contender {
@@ -116,7 +122,8 @@ func takeConstants(r *results.Results) (c constants, err error) {
 	c.takeCPU(r.HTTP)
 	for what, x := range map[string]float64{
 		"a revocation in memory": c.entryHeap, "a revocation on Redis": c.entryRedis, "to revoke": c.appended.bytes,
-		"to hear of a revocation": c.heard.bytes, "an idle replica's traffic": c.idle.bytes, "a session on Redis": c.redisSession, "a session in PostgreSQL": c.postgresSession,
+		"to hear of a revocation": c.heard.bytes, "to hear of one more": c.heardEntry,
+		"the processor time of an append": c.appendedCPU, "the processor time of following": min(c.askedCPU.application, c.askedCPU.store), "an idle replica's traffic": c.idle.bytes, "a session on Redis": c.redisSession, "a session in PostgreSQL": c.postgresSession,
 		"a cookie": c.cookie[contender.SealedRedis], "a read's messages": c.ask[contender.SCSRedis][contender.Read].messages,
 		"the processor time of Redis": c.cpu[contender.SCSRedis][contender.Read].store,
 	} {
@@ -172,6 +179,20 @@ func (s Site) expect() steady {
 	}
 }
 
+// rest is how long a replica of the list waits after it has heard of something: what
+// comes meanwhile is heard of together. It is that of a revoke.Policy without a Poll.
+const rest = 20 * time.Millisecond
+
+// hears returns how often a second a replica hears of something, if so many logouts a
+// second come independently of each other: it rests, and then waits for the next unless
+// one has come.
+func hears(logouts float64) float64 {
+	if logouts == 0 {
+		return 0
+	}
+	return 1 / (rest.Seconds() + math.Exp(-logouts*rest.Seconds())/logouts)
+}
+
 // A load is what one design takes, on average unless it says otherwise.
 type load struct {
 	name             string
@@ -202,14 +223,18 @@ func (s Site) load(design string, at steady, c constants) load {
 	}
 	l.visitors = (reads+changes)*c.cookie[design] + changes*c.set[design]
 	if design == contender.SealedRedis {
-		// Reads, changes and logins ask nobody. Each instance follows, and hears of each
-		// logout as if it came alone: several that come together take less.
+		// Reads, changes and logins ask nobody. Each instance follows.
 		instances, logouts := float64(s.Instances), s.Logouts/seconds
 		l.entries = at.entries
 		l.perInstance, l.store = at.entries*c.entryHeap, at.entries*c.entryRedis
-		l.wire = instances*(c.idle.bytes+logouts*c.heard.bytes) + logouts*c.appended.bytes
-		l.messages = instances*(c.idle.messages+logouts*c.heard.messages) + logouts*c.appended.messages
-		l.applicationCores = peak * (reads*c.cpu[design][contender.Read].application + changes*c.cpu[design][contender.Change].application)
+		heard := hears(logouts)
+		asked := c.idle.messages + heard*c.heard.messages
+		l.messages = instances*asked + logouts*c.appended.messages
+		l.wire = instances*(c.idle.bytes+heard*(c.heard.bytes-c.heardEntry)+logouts*c.heardEntry) + logouts*c.appended.bytes
+		asked = c.idle.messages + hears(peak*logouts)*c.heard.messages
+		l.applicationCores = instances*asked*c.askedCPU.application +
+			peak*(reads*c.cpu[design][contender.Read].application+changes*c.cpu[design][contender.Change].application)
+		l.storeCores = instances*asked*c.askedCPU.store + peak*logouts*c.appendedCPU
 		return l
 	}
 	add(contender.Read, reads)

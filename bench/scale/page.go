@@ -74,12 +74,7 @@ func (a *Assessment) Table() string {
 	row("questions to the store a second", func(l load) string { return whole(l.messages) })
 	row("between instances and store", func(l load) string { return amount(l.wire*8, "bit/s") })
 	row("processor cores of the application at the peak", func(l load) string { return cores(l.applicationCores) })
-	row("processor cores of the store at the peak", func(l load) string {
-		if l.name == contender.SealedRedis {
-			return "only logouts and polling" // whose processor time was not measured
-		}
-		return cores(l.storeCores)
-	})
+	row("processor cores of the store at the peak", func(l load) string { return cores(l.storeCores) })
 	row("cookies on the visitors' lines", func(l load) string { return amount(l.visitors*8, "bit/s") })
 	return strings.TrimSuffix(b.String(), "\n")
 }
@@ -150,6 +145,10 @@ type constant struct{ What, Value, Source string }
 
 func (a ask) String() string { return fmt.Sprintf("%.2g, %.0f B", a.messages, a.bytes) }
 
+func (p cpu) String() string { return micros(p.application) + " / " + micros(p.store) }
+
+func micros(seconds float64) string { return fmt.Sprintf("%.1f µs", seconds*1e6) }
+
 // Constants are all that the tables are made of.
 func (c constants) Constants() []constant {
 	bytes := func(x float64) string { return fmt.Sprintf("%.4g B", x) }
@@ -158,6 +157,9 @@ func (c constants) Constants() []constant {
 		{"an entry of the list, on Redis", bytes(c.entryRedis), "Following: RedisBytes"},
 		{"to append it, questions and bytes", c.appended.String(), "Following: Append…"},
 		{"for one instance to hear of it, questions and bytes", c.heard.String(), "Following: Hear…"},
+		{"of which, if several are heard of together, each takes", bytes(c.heardEntry), "Following: EntryBytes"},
+		{"to append it, processor of Redis", micros(c.appendedCPU), "Following: AppendStoreMicros"},
+		{"for each question, processor of the instance / Redis", c.askedCPU.String(), "Following: AskMicros / HearStoreMicros for each message"},
 		{"an instance that follows Redis, in a second without news", c.idle.String(), "Idle"},
 		{"a session of scs on Redis", bytes(c.redisSession), "Memory: Store / Sessions"},
 		{"a session of scs in PostgreSQL, with indexes", bytes(c.postgresSession), "Memory: Disk / Sessions"},
@@ -173,9 +175,9 @@ func (c constants) Constants() []constant {
 	for _, design := range designs {
 		for _, operation := range []string{contender.Read, contender.Change} {
 			p := c.cpu[design][operation]
-			value := fmt.Sprintf("%.1f µs", p.application*1e6)
+			value := micros(p.application)
 			if design != contender.SealedRedis {
-				value += fmt.Sprintf(" / %.1f µs", p.store*1e6)
+				value = p.String()
 			}
 			rows = append(rows, constant{fmt.Sprintf("%s: %s, processor of application / store", design, operation), value, "HTTP: ServerCPUMicros less that of no sessions / StoreCPUMicros"})
 		}

@@ -7,11 +7,13 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"example.com/sealed"
+	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
 	"example.com/sealed/revoke"
 )
@@ -107,5 +109,71 @@ func TestBadInput(t *testing.T) {
 	}
 	if _, err := takeConstants(&results.Results{}); err == nil || !strings.Contains(err.Error(), "a session on Redis") {
 		t.Errorf("results without figures: %v", err)
+	}
+}
+
+// counted is a log that counts its hints.
+type counted struct {
+	*revoke.Memory
+	hints atomic.Int64
+}
+
+func (c *counted) Wait(ctx context.Context, cursor string) error {
+	err := c.Memory.Wait(ctx, cursor)
+	if err == nil {
+		c.hints.Add(1)
+	}
+	return err
+}
+
+// A real replica hears of logouts as often as the arithmetic says.
+func TestReplicasHearAsOften(t *testing.T) {
+	for _, perSecond := range []float64{0.5, 10, 50, 120, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			log := &counted{Memory: &revoke.Memory{}}
+			replica, err := revoke.Follow(log, revoke.Policy{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer replica.Close()
+			rng, start := rand.New(rand.NewPCG(3, 0)), time.Now()
+			const logouts = 10_000
+			for n := range logouts {
+				time.Sleep(time.Duration(rng.ExpFloat64() / perSecond * float64(time.Second)))
+				var id sealed.ID
+				binary.BigEndian.PutUint64(id[:], uint64(n)+1)
+				if err := log.Append(t.Context(), []sealed.Revocation{{ID: id, Until: time.Now().Add(time.Hour)}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, want := float64(log.hints.Load())/time.Since(start).Seconds(), hears(logouts/time.Since(start).Seconds())
+			if math.Abs(got/want-1) > 0.03 {
+				t.Errorf("%v logouts a second: a replica hears of something %v times a second, and not %v", perSecond, got, want)
+			}
+		})
+	}
+}
+
+// Instances that hear of several logouts together cost less than for each alone, and
+// more instances and logouts never cost less.
+func TestFollowingCosts(t *testing.T) {
+	c := constants{
+		appended: ask{1, 500}, heard: ask{2, 1000}, heardEntry: 100, idle: ask{2, 700},
+		appendedCPU: 50e-6, askedCPU: cpu{100e-6, 30e-6},
+	}
+	site := small
+	var last load
+	for _, logouts := range []float64{0, 1e4, 1e6, 1e8} {
+		site.Logouts = logouts
+		l := site.load(contender.SealedRedis, steady{}, c)
+		perSecond := logouts / day.Seconds()
+		alone := float64(site.Instances)*(c.idle.bytes+perSecond*c.heard.bytes) + perSecond*c.appended.bytes
+		if l.wire > alone*1.0001 || perSecond > 100 && l.wire > 0.9*alone {
+			t.Errorf("%v logouts a day: %v bytes a second, each alone %v", logouts, l.wire, alone)
+		}
+		if logouts > 0 && !(l.wire > last.wire && l.messages > last.messages && l.storeCores > last.storeCores && l.applicationCores > last.applicationCores) {
+			t.Errorf("%v logouts a day take %+v, fewer %+v", logouts, l, last)
+		}
+		last = l
 	}
 }
