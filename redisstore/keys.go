@@ -5,18 +5,20 @@ import (
 	"crypto/rand"
 	"errors"
 
+	"github.com/redis/go-redis/v9"
+
 	"example.com/sealed/keystore"
 )
 
 // saveScript replaces the document d of the hash if its version v is still the
 // given one. The versions are random, so that none occurs again.
-const saveScript = `
+var saveScript = redis.NewScript(`
 local version = redis.call('HGET', KEYS[1], 'v')
 if (version or '') ~= ARGV[1] then
   return 0
 end
 redis.call('HSET', KEYS[1], 'd', ARGV[2], 'v', ARGV[3])
-return 1`
+return 1`)
 
 // Load implements [keystore.Store].
 func (s *Store) Load(ctx context.Context) (document []byte, version string, err error) {

@@ -35,7 +35,7 @@ import (
 // when all before that have expired: what was trimmed otherwise is a loss.
 
 // appendScript adds an entry that names the last.
-const appendScript = `
+var appendScript = redis.NewScript(`
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 local before, latest = '0-0', '0'
 if last[1] then
@@ -45,11 +45,11 @@ if last[1] then
     latest = last[1][2][4]
   end
 end
-return redis.call('XADD', KEYS[1], '*', 'p', before, 'm', latest, 'u', ARGV[2], 'n', ARGV[1], 'r', ARGV[3])`
+return redis.call('XADD', KEYS[1], '*', 'p', before, 'm', latest, 'u', ARGV[2], 'n', ARGV[1], 'r', ARGV[3])`)
 
 // readScript returns what is needed of the first entry, its ID and the latest Until
 // before it, and the entries behind a cursor, or nothing if that is not there.
-const readScript = `
+var readScript = redis.NewScript(`
 local entry = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 local first = entry and {entry[1], entry[2][4]} or {}
 if ARGV[1] == '' then
@@ -59,12 +59,12 @@ local at = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
 if not at[1] or at[1][2][8] ~= ARGV[2] then
   return false
 end
-return {first, redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[3])}`
+return {first, redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[3])}`)
 
 // pruneScript drops expired entries from the front, a thousand at most, but the last
 // of them: it may be the fence of those who had read to the end. It returns whether
 // there may be more.
-const pruneScript = `
+var pruneScript = redis.NewScript(`
 local entries = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1001)
 local expired = 0
 while entries[expired + 1] and tonumber(entries[expired + 1][2][6]) < tonumber(ARGV[1]) do
@@ -73,7 +73,7 @@ end
 if expired > 1 then
   redis.call('XTRIM', KEYS[1], 'MINID', '=', entries[expired][1])
 end
-return expired == 1001 and 1 or 0`
+return expired == 1001 and 1 or 0`)
 
 // pageEntries bounds a page: each entry has the revocations of one Append, which a
 // Replica limits to a thousand.
@@ -112,7 +112,7 @@ func (s *Store) Read(ctx context.Context, cursor string) (revoke.Page, error) {
 		}
 		id, number, head, fresh = parts[1], parts[2], parts[3], parts[4] != ""
 	}
-	answer, err := s.read(ctx, readScript, s.stream, id, number, pageEntries)
+	answer, err := s.run(ctx, readScript, s.stream, id, number, pageEntries)
 	if errors.Is(err, redis.Nil) {
 		return revoke.Page{}, revoke.ErrGap
 	}
@@ -219,7 +219,7 @@ func (s *Store) Wait(ctx context.Context, cursor string) error {
 // Prune implements [revoke.Log].
 func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	for {
-		more, err := s.read(ctx, pruneScript, s.stream, before.UnixMilli())
+		more, err := s.run(ctx, pruneScript, s.stream, before.UnixMilli())
 		if err != nil {
 			return wrapped("pruning", err)
 		}

@@ -91,18 +91,19 @@ func New(client redis.UniversalClient, config Config) (*Store, error) {
 	return &Store{client, config, config.Prefix + ":revocations", config.Prefix + ":keys"}, nil
 }
 
-// read runs a script that changes nothing, and returns its answer.
-func (s *Store) read(ctx context.Context, script, key string, args ...any) (any, error) {
+// run runs a script, and returns its answer. It names the script by its hash, and
+// sends it only to a server that does not know it.
+func (s *Store) run(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
 	return within(ctx, func(ctx context.Context) (any, error) {
-		return s.client.Eval(ctx, script, []string{key}, args...).Result()
+		return script.Run(ctx, s.client, []string{key}, args...).Result()
 	})
 }
 
 // write runs a script, and waits for replicas. Both go over one connection, as
 // WAIT speaks of what that has written.
-func (s *Store) write(ctx context.Context, script, key string, args ...any) (any, error) {
+func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
 	if s.config.Replicas == 0 {
-		return s.read(ctx, script, key, args...)
+		return s.run(ctx, script, key, args...)
 	}
 	return within(ctx, func(ctx context.Context) (any, error) {
 		node, err := s.master(ctx, key)
@@ -111,7 +112,7 @@ func (s *Store) write(ctx context.Context, script, key string, args ...any) (any
 		}
 		var answer, wait *redis.Cmd
 		_, err = node.Pipelined(ctx, func(p redis.Pipeliner) error {
-			answer = p.Eval(ctx, script, []string{key}, args...)
+			answer = script.Eval(ctx, p, []string{key}, args...)
 			wait = p.Do(ctx, "WAIT", s.config.Replicas, s.config.WaitTimeout.Milliseconds())
 			return nil
 		})

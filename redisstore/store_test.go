@@ -310,3 +310,30 @@ func soon(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// Scripts are sent to a server that does not know them, and not again.
+func TestScriptsAreSentOnce(t *testing.T) {
+	server := testserver.StartRedis(t)
+	proxy := testserver.NewProxy(t, server.Addr)
+	s := connect(t, proxy.Addr, redisstore.Config{})
+	for range 2 {
+		server.MustDo("SCRIPT", "FLUSH")
+		if err := s.Append(t.Context(), []sealed.Revocation{revocation(1)}); err != nil {
+			t.Fatal(err)
+		}
+		page, err := s.Read(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := proxy.Traffic()
+		const times = 50
+		for range times {
+			if _, err := s.Read(t.Context(), page.Cursor); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if each := (proxy.Traffic().Asked - before.Asked) / times; each == 0 || each > 250 {
+			t.Errorf("a reading sends %d bytes", each)
+		}
+	}
+}
