@@ -19,10 +19,6 @@ const redisStream = "sealed:revocations"
 // lonelyEvery is so long that a replica has heard of a logout before the next.
 const lonelyEvery = 60 * time.Millisecond
 
-// audience is how many instances more there are when Redis' time to tell one is
-// measured.
-const audience = 6
-
 // following measures what logouts take where the list is on Redis: for the instance
 // where they happen, for each that hears of them, and for Redis.
 func (r *run) following() error {
@@ -40,7 +36,7 @@ func (r *run) following() error {
 		}
 		w := watch{r, here, there, x}
 		time.Sleep(r.idle / 4) // until both have heard of those
-		few, err := w.idleAndAlone()
+		idle, alone, err := w.idleAndAlone()
 		if err != nil {
 			return err
 		}
@@ -48,20 +44,11 @@ func (r *run) following() error {
 		if err != nil {
 			return err
 		}
-		for range audience {
-			r.startChild(h, c, f)
-		}
-		time.Sleep(r.idle / 4)
-		many, err := w.idleAndAlone()
+		asked, answered, err := w.asking()
 		if err != nil {
 			return err
 		}
-		asking, err := w.asking()
-		if err != nil {
-			return err
-		}
-		figures := compare(float64(r.lonely), few, many, together)
-		figures.AskMicros = asking.Seconds() * 1e6
+		figures := compare(float64(r.lonely), alone, together.less(idle), asked, answered)
 		r.results.Following = append(r.results.Following, figures)
 		return nil
 	})
@@ -120,17 +107,14 @@ func (w watch) during(f func() error) (u use, err error) {
 	return u, err
 }
 
-// spells are what is used while nobody logs out, and, beyond that, by logouts of which
-// each is by itself.
-type spells struct{ idle, alone use }
-
-func (w watch) idleAndAlone() (s spells, err error) {
-	if s.idle, err = w.during(func() error { time.Sleep(w.idle / 2); return nil }); err != nil {
-		return s, err
+// idleAndAlone returns what is used while nobody logs out, and, beyond that, by logouts
+// of which each is by itself.
+func (w watch) idleAndAlone() (idle, alone use, err error) {
+	if idle, err = w.during(func() error { time.Sleep(w.idle / 2); return nil }); err != nil {
+		return idle, alone, err
 	}
-	s.alone, err = w.during(func() error { return w.logouts(lonelyEvery) })
-	s.alone = s.alone.less(s.idle)
-	return s, err
+	alone, err = w.during(func() error { return w.logouts(lonelyEvery) })
+	return idle, alone.less(idle), err
 }
 
 // logouts has visitors log out, one so long after the other, or as soon as the one
@@ -153,18 +137,8 @@ func (w watch) used() (u use, err error) {
 	if err != nil {
 		return u, err
 	}
-	info, err := w.redis.Info(w.ctx, "cpu").Result()
-	if err != nil {
+	if u[storeCPU], err = w.redisSeconds(); err != nil {
 		return u, err
-	}
-	for _, field := range []string{"used_cpu_sys", "used_cpu_user"} {
-		_, rest, _ := strings.Cut(info, "\n"+field+":")
-		text, _, _ := strings.Cut(rest, "\r")
-		s, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return u, fmt.Errorf("Redis does not say its %s: %w", field, err)
-		}
-		u[storeCPU] += s
 	}
 	h, t := w.here.redis.Traffic(), w.there.redis.Traffic()
 	u[memory] = float64(stream)
@@ -173,45 +147,69 @@ func (w watch) used() (u use, err error) {
 	return u, nil
 }
 
-// asking returns the processor time that an instance takes to ask Redis for news, as
-// one that is busy does. One that was idle takes a millisecond, as Go's runtime looks
-// about for a while when it wakes up.
-func (w watch) asking() (time.Duration, error) {
-	store, err := redisstore.New(w.redis, redisstore.Config{})
+// redisSeconds returns the processor time that Redis says to have used.
+func (r *run) redisSeconds() (seconds float64, err error) {
+	info, err := r.redis.Info(r.ctx, "cpu").Result()
 	if err != nil {
 		return 0, err
 	}
-	page := revoke.Page{More: true}
-	for page.More && err == nil {
-		page, err = store.Read(w.ctx, page.Cursor)
+	for _, field := range []string{"used_cpu_sys", "used_cpu_user"} {
+		_, rest, _ := strings.Cut(info, "\n"+field+":")
+		text, _, _ := strings.Cut(rest, "\r")
+		s, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return 0, fmt.Errorf("asking Redis for its %s: %w", field, err)
+		}
+		seconds += s
 	}
-	times := 10 * w.lonely
-	before := cpuOf(os.Getpid())
-	for i := 0; i < times && err == nil; i++ {
-		_, err = store.Read(w.ctx, page.Cursor)
-	}
-	return (cpuOf(os.Getpid()) - before) / time.Duration(times), err
+	return seconds, nil
 }
 
-// compare makes the figures of n logouts: each by itself with few instances, and with
-// many, and one right after the other with few.
-func compare(n float64, few, many spells, together use) results.Following {
-	alone := few.alone
+// asking returns the processor time, in microseconds, that an instance takes to ask
+// Redis for news and that Redis takes to answer, if both are busy. When they wake up
+// for it, they take several times as much: Go's runtime looks about for a while.
+func (w watch) asking() (asker, store float64, err error) {
+	s, err := redisstore.New(w.redis, redisstore.Config{})
+	if err != nil {
+		return 0, 0, err
+	}
+	page := revoke.Page{More: true}
+	for page.More && err == nil {
+		page, err = s.Read(w.ctx, page.Cursor)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	before, err := w.redisSeconds()
+	if err != nil {
+		return 0, 0, err
+	}
+	own, times := cpuOf(os.Getpid()), 10*w.lonely
+	for range times {
+		if _, err := s.Read(w.ctx, page.Cursor); err != nil {
+			return 0, 0, err
+		}
+	}
+	own = cpuOf(os.Getpid()) - own
+	after, err := w.redisSeconds()
+	return own.Seconds() / float64(times) * 1e6, (after - before) / float64(times) * 1e6, err
+}
+
+// compare makes the figures of n logouts, each by itself and one right after the other,
+// and of what asking returns.
+func compare(n float64, alone, together use, asked, answered float64) results.Following {
 	f := results.Following{
 		Contender: contender.SealedRedis, Logouts: int(n), EveryMillis: lonelyEvery.Seconds() * 1000,
 		RedisBytes:  alone[memory] / n,
 		AppendBytes: (alone[hereBytes] - alone[thereBytes]) / n, AppendMessages: (alone[hereAsks] - alone[thereAsks]) / n,
 		HearBytes: alone[thereBytes] / n, HearMessages: alone[thereAsks] / n,
+		AskMicros: asked, AskStoreMicros: answered,
 	}
 	// Those that come together are heard of in fewer readings. What they take beyond
 	// those readings is each one's own.
-	together = together.less(few.idle)
 	readings := together[thereAsks] / f.HearMessages
 	f.Together = n / readings
 	f.EntryBytes = (together[thereBytes] - readings*f.HearBytes) / (n - readings)
-	// Redis tells the audience what it tells nobody without it, all at once. One that was
-	// idle takes several times as long, for whatever comes first.
-	f.HearStoreMicros = (many.alone[storeCPU] - alone[storeCPU]) / (n * audience) * 1e6
-	f.AppendStoreMicros = (together[storeCPU]*1e6 - 2*readings*f.HearStoreMicros) / n
+	f.AppendStoreMicros = (together[storeCPU]*1e6 - 2*together[thereAsks]*answered) / n // two have heard of it
 	return f
 }

@@ -275,7 +275,7 @@ func followingTable(r *results.Results) *table {
 	t := &table{title: "One logout by itself, with the list on Redis", head: []string{"", "bytes (messages)", "processor of Redis, µs", "of the instance, µs"}}
 	for _, f := range r.Following {
 		t.add("the instance where it happens appends", fmt.Sprintf("%.0f (%.1f)", f.AppendBytes, f.AppendMessages), number(f.AppendStoreMicros), "–")
-		t.add("each instance hears of it", fmt.Sprintf("%.0f (%.1f)", f.HearBytes, f.HearMessages), number(f.HearStoreMicros), number(f.AskMicros*f.HearMessages))
+		t.add("each instance hears of it", fmt.Sprintf("%.0f (%.1f)", f.HearBytes, f.HearMessages), number(f.AskStoreMicros*f.HearMessages), number(f.AskMicros*f.HearMessages))
 		t.add(fmt.Sprintf("each more of %.0f that it hears of together", f.Together), fmt.Sprintf("%.0f", f.EntryBytes), "–", "–")
 		t.add("Redis keeps", fmt.Sprintf("%.0f", f.RedisBytes), "–", "–")
 	}

@@ -154,8 +154,8 @@ type Following struct {
 	AppendStoreMicros float64 // of Redis
 	HearBytes         float64 // between each instance and Redis, to hear of it, beyond being idle
 	HearMessages      float64
-	HearStoreMicros   float64 // of Redis
 	AskMicros         float64 // of an instance, for one of its messages
+	AskStoreMicros    float64 // of Redis, for the same
 
 	Together   float64 // how many were heard of at once, when they came right after each other
 	EntryBytes float64 // of HearBytes, what each of those took beyond being asked for

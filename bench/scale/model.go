@@ -97,7 +97,7 @@ func takeConstants(r *results.Results) (c constants, err error) {
 		c.entryRedis = f.RedisBytes
 		c.appended, c.heard, c.heardEntry = ask{f.AppendMessages, f.AppendBytes}, ask{f.HearMessages, f.HearBytes}, f.EntryBytes
 		c.appendedCPU = f.AppendStoreMicros / 1e6
-		c.askedCPU = cpu{f.AskMicros / 1e6, f.HearStoreMicros / f.HearMessages / 1e6}
+		c.askedCPU = cpu{f.AskMicros / 1e6, f.AskStoreMicros / 1e6}
 	}
 	for _, m := range r.Memory {
 		switch m.Contender {

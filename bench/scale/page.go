@@ -159,7 +159,7 @@ func (c constants) Constants() []constant {
 		{"for one instance to hear of it, questions and bytes", c.heard.String(), "Following: Hear…"},
 		{"of which, if several are heard of together, each takes", bytes(c.heardEntry), "Following: EntryBytes"},
 		{"to append it, processor of Redis", micros(c.appendedCPU), "Following: AppendStoreMicros"},
-		{"for each question, processor of the instance / Redis", c.askedCPU.String(), "Following: AskMicros / HearStoreMicros for each message"},
+		{"for each question, processor of the instance / Redis", c.askedCPU.String(), "Following: AskMicros / AskStoreMicros"},
 		{"an instance that follows Redis, in a second without news", c.idle.String(), "Idle"},
 		{"a session of scs on Redis", bytes(c.redisSession), "Memory: Store / Sessions"},
 		{"a session of scs in PostgreSQL, with indexes", bytes(c.postgresSession), "Memory: Disk / Sessions"},
