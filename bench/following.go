@@ -1,10 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"example.com/sealed/bench/contender"
@@ -145,24 +142,6 @@ func (w watch) used() (u use, err error) {
 	u[hereBytes], u[hereAsks] = float64(h.Asked+h.Answered), float64(h.Messages)
 	u[thereBytes], u[thereAsks] = float64(t.Asked+t.Answered), float64(t.Messages)
 	return u, nil
-}
-
-// redisSeconds returns the processor time that Redis says to have used.
-func (r *run) redisSeconds() (seconds float64, err error) {
-	info, err := r.redis.Info(r.ctx, "cpu").Result()
-	if err != nil {
-		return 0, err
-	}
-	for _, field := range []string{"used_cpu_sys", "used_cpu_user"} {
-		_, rest, _ := strings.Cut(info, "\n"+field+":")
-		text, _, _ := strings.Cut(rest, "\r")
-		s, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return 0, fmt.Errorf("asking Redis for its %s: %w", field, err)
-		}
-		seconds += s
-	}
-	return seconds, nil
 }
 
 // asking returns the processor time, in microseconds, that an instance takes to ask

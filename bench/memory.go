@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.com/sealed/bench/contender"
@@ -75,20 +76,39 @@ func (r *run) postgresMemory() (memory, disk int64, err error) {
 }
 
 // storeCPU returns the processor time that each process of a contender's store has
-// used, or nothing if that is not known, as it is not this run's.
+// used. Redis says its own, wherever it is; that of a PostgreSQL that is not this run's
+// is not known.
 func (r *run) storeCPU(x *child) map[int]time.Duration {
-	var pids []int
-	switch {
-	case x.Store == contender.OnRedis && r.redisServer != nil:
-		pids = r.redisServer.PIDs()
-	case x.Store == contender.OnPostgres && r.pgServer != nil:
-		pids = r.pgServer.PIDs()
-	}
 	used := map[int]time.Duration{}
-	for _, pid := range pids {
-		used[pid] = cpuOf(pid)
+	switch {
+	case x.Store == contender.OnRedis:
+		if seconds, err := r.redisSeconds(); err == nil {
+			used[0] = time.Duration(seconds * float64(time.Second))
+		}
+	case x.Store == contender.OnPostgres && r.pgServer != nil:
+		for _, pid := range r.pgServer.PIDs() {
+			used[pid] = cpuOf(pid)
+		}
 	}
 	return used
+}
+
+// redisSeconds returns the processor time that Redis says to have used.
+func (r *run) redisSeconds() (seconds float64, err error) {
+	info, err := r.redis.Info(r.ctx, "cpu").Result()
+	if err != nil {
+		return 0, err
+	}
+	for _, field := range []string{"used_cpu_sys", "used_cpu_user"} {
+		_, rest, _ := strings.Cut(info, "\n"+field+":")
+		text, _, _ := strings.Cut(rest, "\r")
+		s, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return 0, fmt.Errorf("asking Redis for its %s: %w", field, err)
+		}
+		seconds += s
+	}
+	return seconds, nil
 }
 
 // since returns what processes have used since before, those that have ended apart.

@@ -123,7 +123,8 @@ func takeConstants(r *results.Results) (c constants, err error) {
 	for what, x := range map[string]float64{
 		"a revocation in memory": c.entryHeap, "a revocation on Redis": c.entryRedis, "to revoke": c.appended.bytes,
 		"to hear of a revocation": c.heard.bytes, "to hear of one more": c.heardEntry,
-		"the processor time of an append": c.appendedCPU, "the processor time of following": min(c.askedCPU.application, c.askedCPU.store), "an idle replica's traffic": c.idle.bytes, "a session on Redis": c.redisSession, "a session in PostgreSQL": c.postgresSession,
+		"the processor time of an append": c.appendedCPU, "the processor time of following": min(c.askedCPU.application, c.askedCPU.store),
+		"an idle replica's traffic": c.idle.bytes, "a session on Redis": c.redisSession, "a session in PostgreSQL": c.postgresSession,
 		"a cookie": c.cookie[contender.SealedRedis], "a read's messages": c.ask[contender.SCSRedis][contender.Read].messages,
 		"the processor time of Redis": c.cpu[contender.SCSRedis][contender.Read].store,
 	} {

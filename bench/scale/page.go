@@ -74,7 +74,12 @@ func (a *Assessment) Table() string {
 	row("questions to the store a second", func(l load) string { return whole(l.messages) })
 	row("between instances and store", func(l load) string { return amount(l.wire*8, "bit/s") })
 	row("processor cores of the application at the peak", func(l load) string { return cores(l.applicationCores) })
-	row("processor cores of the store at the peak", func(l load) string { return cores(l.storeCores) })
+	row("processor cores of the store at the peak", func(l load) string {
+		if l.storeCores == 0 {
+			return notMeasured
+		}
+		return cores(l.storeCores)
+	})
 	row("cookies on the visitors' lines", func(l load) string { return amount(l.visitors*8, "bit/s") })
 	return strings.TrimSuffix(b.String(), "\n")
 }
@@ -145,7 +150,15 @@ type constant struct{ What, Value, Source string }
 
 func (a ask) String() string { return fmt.Sprintf("%.2g, %.0f B", a.messages, a.bytes) }
 
-func (p cpu) String() string { return micros(p.application) + " / " + micros(p.store) }
+func (p cpu) String() string {
+	if p.store == 0 {
+		return micros(p.application) + " / " + notMeasured
+	}
+	return micros(p.application) + " / " + micros(p.store)
+}
+
+// notMeasured is the processor time of a PostgreSQL that was taken by its URL.
+const notMeasured = "not measured"
 
 func micros(seconds float64) string { return fmt.Sprintf("%.1f µs", seconds*1e6) }
 

@@ -154,8 +154,28 @@ func TestReplicasHearAsOften(t *testing.T) {
 	}
 }
 
+// What was not measured, as a server was taken by its address, is no figure.
+func TestNotMeasured(t *testing.T) {
+	r, err := results.Read("../results.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.HTTP {
+		if r.HTTP[i].Contender == contender.SCSPostgres {
+			r.HTTP[i].StoreCPUMicros = results.Spread{}
+		}
+	}
+	a, err := Assess(small, r, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(a.Table(), notMeasured); n != 1 {
+		t.Errorf("%d times %q, want once:\n%s", n, notMeasured, a.Table())
+	}
+}
+
 // Instances that hear of several logouts together cost less than for each alone, and
-// more instances and logouts never cost less.
+// more logouts never cost less.
 func TestFollowingCosts(t *testing.T) {
 	c := constants{
 		appended: ask{1, 500}, heard: ask{2, 1000}, heardEntry: 100, idle: ask{2, 700},
