@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # Compares the benchmarks with their floors: medians over interleaved rounds of
-# one run, since times on one machine drift.
+# one run, since times on one machine drift. Each runs in a process of its own, in
+# another order each round: with another's heap (the list of five million) beside it,
+# the garbage collector would hardly run, and the one would seem faster than it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-15}
 go test -c -o /tmp/sealed-bench.$$ .
 trap 'rm -f /tmp/sealed-bench.$$' EXIT
+names='Untouched Get FloorGet Update FloorUpdate GetListed/list=false GetListed/list=true'
 for _ in $(seq "$rounds"); do
-  /tmp/sealed-bench.$$ -test.run '^$' -test.bench '^Benchmark(Untouched|Get|GetListed|Update|FloorGet|FloorUpdate)$' -test.benchtime 0.2s
-done | awk '
+  for name in $(shuf -e $names); do
+    /tmp/sealed-bench.$$ -test.run '^$' -test.bench "^Benchmark${name/\//\$/^}\$" -test.benchtime 0.2s
+  done
+done | awk -v all="$names" '
   /^Benchmark/ { sub(/-[0-9]+$/, "", $1); sub(/^Benchmark/, "", $1); n[$1]++; ns[$1, n[$1]] = $3; bytes[$1] = $5; allocs[$1] = $7 }
   function median(name,   i, j, t, v, c) {
     c = n[name]; for (i = 1; i <= c; i++) v[i] = ns[name, i] + 0
@@ -16,9 +21,9 @@ done | awk '
     return v[int((c + 1) / 2)]
   }
   END {
-    split("Untouched Get FloorGet Update FloorUpdate GetListed/list=false GetListed/list=true", names, " ")
+    count = split(all, names, " ")
     printf "%-22s %10s %8s %8s   medians of %d rounds\n", "benchmark", "ns/op", "B/op", "allocs", n["Get"]
-    for (i = 1; i <= 7; i++) printf "%-22s %10.0f %8d %8d\n", names[i], median(names[i]), bytes[names[i]], allocs[names[i]]
+    for (i = 1; i <= count; i++) printf "%-22s %10.0f %8d %8d\n", names[i], median(names[i]), bytes[names[i]], allocs[names[i]]
     printf "\nUntouched / FloorGet    %.2f (at most 0.25)\n", median("Untouched") / median("FloorGet")
     printf "Get / FloorGet          %.2f (at most 1.05)\n", median("Get") / median("FloorGet")
     printf "with a list / without   %.2f (at most 1.10; the list has five million entries)\n", median("GetListed/list=true") / median("GetListed/list=false")
