@@ -204,12 +204,14 @@ func memoryChart(t theme, r *results.Results) ([]*panel, error) {
 	for _, name := range []string{contender.Sealed, contender.SealedRedis, contender.Map, contender.SCSMemory, contender.SCSRedis, contender.SCSPostgres} {
 		l := line{name: name}
 		for _, m := range r.Memory {
-			if m.Contender == name {
+			if m.Contender == name && m.StoreKnown() {
 				// What a garbage collection leaves of nothing may be less than before.
 				l.points = append(l.points, plotter.XY{X: float64(m.Sessions), Y: float64(max(1000, m.Heap+m.Store))})
 			}
 		}
-		lines = append(lines, l)
+		if len(l.points) > 0 {
+			lines = append(lines, l)
+		}
 	}
 	return []*panel{p}, t.draw(p, lines)
 }

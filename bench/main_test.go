@@ -189,6 +189,37 @@ func wellFormed(text []byte) error {
 	}
 }
 
+// The memory of a PostgreSQL that was taken by its URL is no figure.
+func TestMemoryNotMeasured(t *testing.T) {
+	r, err := results.Read(repository.results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.Memory {
+		if r.Memory[i].Contender == contender.SCSPostgres {
+			r.Memory[i].Store = 0
+		}
+	}
+	shown := memoryTable(r).markdown()
+	if n := strings.Count(shown, "/ not measured"); n != len(thorough.sessions) {
+		t.Errorf("%d times not measured:\n%s", n, shown)
+	}
+	if shown := (facts{r}).memoryOf(contender.SCSPostgres); !strings.Contains(shown, " in the application, and ") {
+		t.Error(shown)
+	}
+	for _, c := range charts {
+		drawn, err := c.svgs(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range drawn {
+			if strings.HasPrefix(name, "memory") && bytes.Contains(text, []byte(contender.SCSPostgres)) {
+				t.Errorf("%s shows %s", name, contender.SCSPostgres)
+			}
+		}
+	}
+}
+
 // Stores that somebody else uses are not touched.
 func TestStoresInUse(t *testing.T) {
 	server := testserver.StartRedis(t)

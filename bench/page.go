@@ -263,6 +263,9 @@ func (f facts) memoryOf(name string) (text string) {
 	for _, m := range f.Memory {
 		if m.Contender == name {
 			text = size(max(0, m.Heap+m.Store))
+			if !m.StoreKnown() {
+				text += " in the application"
+			}
 			if m.Disk > 0 {
 				text += ", and " + size(m.Disk) + " on disk"
 			}

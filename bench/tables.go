@@ -245,7 +245,7 @@ func memoryTable(r *results.Results) *table {
 			}
 			cell := fmt.Sprintf("%s (%s)", size(max(0, m.Heap)), size(max(0, m.RSS)))
 			if c, err := contender.Find(name); err == nil && (c.Store == contender.OnRedis || c.Store == contender.OnPostgres) {
-				cell += " / " + size(max(0, m.Store))
+				cell += " / " + storeSize(m)
 			}
 			row = append(row, cell)
 			if m.Disk > 0 {
@@ -255,6 +255,13 @@ func memoryTable(r *results.Results) *table {
 		t.add(append(row, disk)...)
 	}
 	return t
+}
+
+func storeSize(m results.Memory) string {
+	if !m.StoreKnown() {
+		return "not measured"
+	}
+	return size(max(0, m.Store))
 }
 
 func revocationTable(r *results.Results) *table {

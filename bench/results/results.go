@@ -113,6 +113,10 @@ type Memory struct {
 	Disk      int64 // the table and its indexes
 }
 
+// StoreKnown reports whether Store was measured. That of a PostgreSQL that was taken
+// by its URL is 0.
+func (m Memory) StoreKnown() bool { return m.Store != 0 || m.Disk == 0 }
+
 // Revocations is what some sessions that were ended early take.
 type Revocations struct {
 	Contender string
