@@ -164,22 +164,15 @@ func (s *Store) makePartition(ctx context.Context, w int64) error {
 		return err
 	}
 	defer hangUp(conn)
-	name := s.partition(w)
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if err := s.lock(ctx, tx); err != nil {
-			return err
-		}
-		var there bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&there); err != nil || there {
-			return err
-		}
-		const form = "2006-01-02 15:04:05Z"
-		_, err := tx.Exec(ctx, fmt.Sprintf(`
-			CREATE TABLE %[2]s (LIKE %[1]s_revocations INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);
-			ALTER TABLE %[1]s_revocations ATTACH PARTITION %[2]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')`,
-			s.prefix, name, startOf(w).Format(form), startOf(w+1).Format(form)))
-		return err
-	})
+	const form = "2006-01-02 15:04:05Z"
+	return s.change(ctx, conn, fmt.Sprintf(`
+		DO $$ BEGIN
+			IF to_regclass('%[2]s') IS NULL THEN
+				CREATE TABLE %[2]s (LIKE %[1]s_revocations INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);
+				ALTER TABLE %[1]s_revocations ATTACH PARTITION %[2]s FOR VALUES FROM ('%[3]s') TO ('%[4]s');
+			END IF;
+		END $$`,
+		s.prefix, s.partition(w), startOf(w).Format(form), startOf(w+1).Format(form)))
 }
 
 // Prune implements [revoke.Log]: it drops partitions whose week is over, and
@@ -218,10 +211,7 @@ func (s *Store) weekOfPartition(name string) (w int64, ok bool) {
 // drop drops a partition, unless it would have to wait: those who came behind
 // would wait for it.
 func (s *Store) drop(ctx context.Context, name string) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '100ms'; DROP TABLE IF EXISTS "+pgx.Identifier{name}.Sanitize())
-		return err
-	})
+	_, err := s.pool.Exec(ctx, "SET LOCAL lock_timeout = '100ms'; DROP TABLE IF EXISTS "+pgx.Identifier{name}.Sanitize())
 	var e *pgconn.PgError
 	if errors.As(err, &e) && e.Code == "55P03" { // lock_not_available
 		return nil

@@ -39,6 +39,44 @@ func TestRevokeTxOnAFullPool(t *testing.T) {
 	}
 }
 
+// No transaction waits for its client: if the network breaks down, the server would
+// keep its locks. Answers take half a second here, so that one that did would be seen.
+func TestNoTransactionWaits(t *testing.T) {
+	server, p, _ := start(t)
+	proxy := testserver.NewProxy(t, server.Addr)
+	s := connect(t, server, proxy.Addr, pgstore.Config{})
+	proxy.Set(testserver.Slow)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx := t.Context()
+		for _, do := range []func() error{
+			func() error { return s.Migrate(ctx) },
+			func() error {
+				return s.Append(ctx, []sealed.Revocation{{ID: sealed.ID{1}, Until: time.Now().Add(60 * 24 * time.Hour)}})
+			},
+			func() error { _, err := s.Read(ctx, ""); return err },
+			func() error { return s.Prune(ctx, time.Now().Add(30*24*time.Hour)) },
+		} {
+			if err := do(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+		var query string
+		err := p.QueryRow(t.Context(), "SELECT coalesce(max(query), '') FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'").Scan(&query)
+		if err != nil || query != "" {
+			t.Fatalf("a transaction waits after %q (%v)", query, err)
+		}
+	}
+}
+
 // An instance that starts, and migrates, gets in nobody's way.
 func TestMigrateWhileATransactionIsOpen(t *testing.T) {
 	server, p, s := start(t)

@@ -131,13 +131,13 @@ func (s *Store) Migrate(ctx context.Context) error {
 	err := s.pool.QueryRow(ctx, `SELECT bool_and(to_regclass($1 || name) IS NOT NULL) FROM unnest(
 		ARRAY['_revocations', '_revocations_ord', '_revocations_xid', '_witnesses', '_keys']) AS name`, s.prefix).Scan(&there)
 	if err == nil && !there { // DDL waits for every transaction that has written, and others for it
-		err = s.change(ctx, fmt.Sprintf("CREATE SEQUENCE IF NOT EXISTS %[1]s_revocations_ord;"+schema, s.prefix))
+		err = s.change(ctx, s.pool, fmt.Sprintf("CREATE SEQUENCE IF NOT EXISTS %[1]s_revocations_ord;"+schema, s.prefix))
 	}
 	if err == nil {
 		err = s.pool.QueryRow(ctx, s.sql(foreignRows)).Scan(&foreign)
 	}
 	if err == nil && foreign {
-		err = s.change(ctx, s.sql(`UPDATE %[1]s_revocations SET xid = pg_current_xact_id() WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())`))
+		err = s.change(ctx, s.pool, s.sql(`UPDATE %[1]s_revocations SET xid = pg_current_xact_id() WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())`))
 	}
 	if err != nil {
 		return wrapped("migrating", err)
@@ -150,19 +150,13 @@ func (s *Store) Migrate(ctx context.Context) error {
 // from another, and would be new to each reader for ever.
 const foreignRows = "SELECT EXISTS (SELECT FROM %[1]s_revocations WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))"
 
-func (s *Store) change(ctx context.Context, sql string) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := s.lock(ctx, tx); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, sql)
-		return err
-	})
-}
-
-// lock keeps out others that change the tables, until the end of the transaction.
-func (s *Store) lock(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", s.prefix+" migration")
+// change changes the tables, while others that would are kept out. It is one message,
+// which the server takes for one transaction. No transaction of this package takes
+// more: if the network broke down in between, the server would keep its locks, and
+// all others waiting, until it hears that the client has gone, which by its default
+// takes two hours.
+func (s *Store) change(ctx context.Context, q querier, sql string) error {
+	_, err := q.Exec(ctx, s.sql("SELECT pg_advisory_xact_lock(hashtextextended('%s migration', 0));")+sql)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/sealed"
 	"example.com/sealed/revoke"
@@ -160,13 +161,14 @@ func (r row) revocation() sealed.Revocation {
 }
 
 // query asks for the state of the server and the rows behind a cursor, as of one
-// moment, and in one journey.
+// moment, and in one journey: see change.
 func (s *Store) query(ctx context.Context, c cursor) (now state, rows []row, err error) {
 	target, xid := c.Target, c.Xid
 	if target == "" {
 		xid = "0"
 	}
 	var batch pgx.Batch
+	batch.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 	batch.Queue(s.sql(`
 		SELECT pg_current_snapshot()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
 			coalesce((SELECT seq FROM %[1]s_witnesses WHERE id = $1), 0),
@@ -194,8 +196,13 @@ func (s *Store) query(ctx context.Context, c cursor) (now state, rows []row, err
 		})
 		return err
 	})
-	err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		return tx.SendBatch(ctx, &batch).Close()
+	batch.Queue("COMMIT")
+	err = s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		err := conn.SendBatch(ctx, &batch).Close()
+		if err != nil && !conn.Conn().IsClosed() {
+			conn.Exec(ctx, "ROLLBACK") // else the pool closes the connection
+		}
+		return err
 	})
 	return now, rows, err
 }
@@ -207,12 +214,10 @@ func (s *Store) bearWitness(ctx context.Context) (seq int64, err error) {
 	s.witness++
 	seq = s.witness
 	s.mu.Unlock()
-	var batch pgx.Batch
-	batch.Queue("SET LOCAL synchronous_commit = on")
-	batch.Queue(s.sql(`
-		INSERT INTO %[1]s_witnesses AS w (id, seq) VALUES ($1, $2)
+	_, err = s.pool.Exec(ctx, s.sql(`
+		WITH durable AS (SELECT set_config('synchronous_commit', 'on', true))
+		INSERT INTO %[1]s_witnesses AS w (id, seq) SELECT $1, $2 FROM durable
 		ON CONFLICT (id) DO UPDATE SET seq = greatest(w.seq, excluded.seq), seen = now()`), s.id, seq)
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &batch).Close() })
 	return seq, err
 }
 
