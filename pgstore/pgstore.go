@@ -21,6 +21,10 @@
 //   - The connection must go to the primary, and not through a pooler that shares
 //     sessions between statements, if hints are to come (LISTEN). Without them an
 //     instance hears of a revocation with its next poll.
+//   - Where [Store.RevokeTx] is used, idle_in_transaction_session_timeout should bound
+//     a transaction whose client has gone without a word: until the server ends it,
+//     it keeps its locks, and each reading looks again at all that was written since.
+//     The package's own transactions do not wait for their client.
 //
 // What a server loses is found out, and instances that know it give it back. It is
 // lost for good only if all of them have stopped meanwhile. Rows that somebody has
@@ -150,11 +154,13 @@ func (s *Store) Migrate(ctx context.Context) error {
 // from another, and would be new to each reader for ever.
 const foreignRows = "SELECT EXISTS (SELECT FROM %[1]s_revocations WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))"
 
-// change changes the tables, while others that would are kept out. It is one message,
-// which the server takes for one transaction. No transaction of this package takes
-// more: if the network broke down in between, the server would keep its locks, and
-// all others waiting, until it hears that the client has gone, which by its default
-// takes two hours.
+// change changes the tables, while others that would are kept out. The statements
+// have no arguments, so that pgx sends them as one simple query, which the server
+// takes for one transaction.
+//
+// Each transaction of this package is one message. If the network broke down between
+// two, the server would keep the locks, and others waiting for them, until it hears
+// that the client has gone, which by its default takes two hours.
 func (s *Store) change(ctx context.Context, q querier, sql string) error {
 	_, err := q.Exec(ctx, s.sql("SELECT pg_advisory_xact_lock(hashtextextended('%s migration', 0));")+sql)
 	return err

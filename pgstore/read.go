@@ -161,7 +161,7 @@ func (r row) revocation() sealed.Revocation {
 }
 
 // query asks for the state of the server and the rows behind a cursor, as of one
-// moment, and in one journey: see change.
+// moment. The transaction is one message: see change.
 func (s *Store) query(ctx context.Context, c cursor) (now state, rows []row, err error) {
 	target, xid := c.Target, c.Xid
 	if target == "" {

@@ -98,12 +98,13 @@ func TestKeystoreContract(t *testing.T) {
 
 func execSQL(t *testing.T, server *testserver.Postgres, sql string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), server.URL(server.Addr))
+	ctx := soon(t) // it may wait for others
+	conn, err := pgx.Connect(ctx, server.URL(server.Addr))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	if _, err := conn.Exec(t.Context(), sql); err != nil {
+	if _, err := conn.Exec(ctx, sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
