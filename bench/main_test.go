@@ -201,7 +201,7 @@ func TestMemoryNotMeasured(t *testing.T) {
 		}
 	}
 	shown := memoryTable(r).markdown()
-	if n := strings.Count(shown, "/ not measured"); n != len(thorough.sessions) {
+	if n := strings.Count(shown, "/ "+results.NotMeasured); n != len(thorough.sessions) {
 		t.Errorf("%d times not measured:\n%s", n, shown)
 	}
 	if shown := (facts{r}).memoryOf(contender.SCSPostgres); !strings.Contains(shown, " in the application, and ") {

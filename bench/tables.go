@@ -259,7 +259,7 @@ func memoryTable(r *results.Results) *table {
 
 func storeSize(m results.Memory) string {
 	if !m.StoreKnown() {
-		return "not measured"
+		return results.NotMeasured
 	}
 	return size(max(0, m.Store))
 }

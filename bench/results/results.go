@@ -113,6 +113,9 @@ type Memory struct {
 	Disk      int64 // the table and its indexes
 }
 
+// NotMeasured is shown for what is not known of a server that was taken by its URL.
+const NotMeasured = "not measured"
+
 // StoreKnown reports whether Store was measured. That of a PostgreSQL that was taken
 // by its URL is 0.
 func (m Memory) StoreKnown() bool { return m.Store != 0 || m.Disk == 0 }

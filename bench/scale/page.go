@@ -76,7 +76,7 @@ func (a *Assessment) Table() string {
 	row("processor cores of the application at the peak", func(l load) string { return cores(l.applicationCores) })
 	row("processor cores of the store at the peak", func(l load) string {
 		if l.storeCores == 0 {
-			return notMeasured
+			return results.NotMeasured
 		}
 		return cores(l.storeCores)
 	})
@@ -152,13 +152,10 @@ func (a ask) String() string { return fmt.Sprintf("%.2g, %.0f B", a.messages, a.
 
 func (p cpu) String() string {
 	if p.store == 0 {
-		return micros(p.application) + " / " + notMeasured
+		return micros(p.application) + " / " + results.NotMeasured
 	}
 	return micros(p.application) + " / " + micros(p.store)
 }
-
-// notMeasured is the processor time of a PostgreSQL that was taken by its URL.
-const notMeasured = "not measured"
 
 func micros(seconds float64) string { return fmt.Sprintf("%.1f µs", seconds*1e6) }
 

@@ -169,8 +169,8 @@ func TestNotMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(a.Table(), notMeasured); n != 1 {
-		t.Errorf("%d times %q, want once:\n%s", n, notMeasured, a.Table())
+	if n := strings.Count(a.Table(), results.NotMeasured); n != 1 {
+		t.Errorf("%d times %q, want once:\n%s", n, results.NotMeasured, a.Table())
 	}
 }
 
