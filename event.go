@@ -1,7 +1,5 @@
 package sealed
 
-import "fmt"
-
 // An EventKind says what happened.
 type EventKind string
 
@@ -49,36 +47,3 @@ type Event struct {
 	// token from Seal.
 	Bytes int
 }
-
-// A rejection is why a token gives no session: an error that is one of the
-// exported sentinels, and the reason to count it under. It quotes nothing of
-// the token.
-type rejection struct {
-	err    error
-	reason string // for Event.Reason
-}
-
-func (r *rejection) Error() string { return r.err.Error() }
-func (r *rejection) Unwrap() error { return r.err }
-
-// reject makes a rejection. The detail follows the sentinel's text.
-func reject(sentinel error, reason, detail string) *rejection {
-	if detail != "" {
-		sentinel = fmt.Errorf("%w: %s", sentinel, detail)
-	}
-	return &rejection{sentinel, reason}
-}
-
-var (
-	rejectMalformed   = reject(ErrInvalid, "malformed", "malformed")
-	rejectUnknownKey  = reject(ErrInvalid, "unknown key", "unknown key")
-	rejectRevokedKey  = reject(ErrInvalid, "revoked key", "revoked key")
-	rejectTampered    = reject(ErrInvalid, "tampered", "tampered, or sealed for another cookie name or purpose")
-	rejectRecord      = reject(ErrInvalid, "undecodable", "not a record, or one with an unknown extension")
-	rejectNotYetValid = reject(ErrInvalid, "not yet valid", "created in the future")
-	rejectExpired     = reject(ErrExpired, "expired", "past its lifetime")
-	rejectIdle        = reject(ErrExpired, "idle", "unused for too long")
-	rejectRevoked     = reject(ErrRevoked, "revoked", "")
-	rejectStaleKeys   = reject(ErrUnverified, "stale keys", "no news of revoked keys for too long")
-	rejectDuplicate   = reject(ErrInvalid, "duplicate", "another cookie of the same name was preferred")
-)

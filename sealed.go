@@ -49,29 +49,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// Why there is no session, or no change. Test for them with [errors.Is]; the
-// error itself says more.
-var (
-	// ErrNoSession: the request has no session cookie, or it was destroyed.
-	ErrNoSession = errors.New("sealed: no session")
-	// ErrInvalid: no key opens the token, or its data does not fit the type.
-	ErrInvalid = errors.New("sealed: invalid token")
-	// ErrExpired: the session's lifetime or idle timeout has passed.
-	ErrExpired = errors.New("sealed: session expired")
-	// ErrRevoked: the session was ended, by logout for instance.
-	ErrRevoked = errors.New("sealed: session revoked")
-	// ErrUnverified: the revocation list cannot tell whether the session was
-	// ended, or the keyring has expired. Answer 503 and try later; the cookie
-	// stays as it is.
-	ErrUnverified = errors.New("sealed: session cannot be verified")
-	// ErrNoHandler: the context does not come from [Manager.Handler].
-	ErrNoHandler = errors.New("sealed: the request did not pass through Manager.Handler")
-	// ErrCommitted: the response's headers were sent already.
-	ErrCommitted = errors.New("sealed: the response's headers were sent")
-	// ErrTooLarge: the session does not fit into its cookie.
-	ErrTooLarge = errors.New("sealed: session too large")
-)
-
 // ID identifies a session: 128 random bits, new at every renewal. It is no
 // secret: nobody can make a token from it.
 type ID [16]byte
