@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sort"
-	"time"
 )
 
 // A session is one session at work, or why there is none.
@@ -23,9 +22,6 @@ type session[T any] struct {
 	value T
 	fresh bool
 }
-
-// Times without a type are Unix time in milliseconds, durations milliseconds.
-func nowMilli() int64 { return time.Now().UnixMilli() }
 
 // open opens a token and judges it at the time now. The session keeps buf, if
 // that is large enough for it. For asked see Keyring.fetch.
@@ -100,8 +96,6 @@ func (s *session[T]) info() Info {
 	}
 	return info
 }
-
-func unixMilli(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
 // take returns a copy of the session's data that nobody else has.
 func (m *Manager[T]) take(s *session[T]) (T, error) {
