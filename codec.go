@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // This file is FORMAT.md in code: tokens, the records inside them, and the
@@ -158,35 +157,6 @@ func cutHead(b []byte, major byte) (n uint64, rest []byte, ok bool) {
 		n = n<<8 | uint64(c)
 	}
 	return n, b[1+size:], headSize(int64(min(n, 1<<62))) == 1+size
-}
-
-// validText reports whether all text in b is UTF-8, where b is what our encoder has
-// made of plain types. Items that hold others are only heads before them, so that
-// there is nothing to descend into.
-func validText(b []byte) bool {
-	for len(b) > 0 {
-		major := b[0] &^ 0x1f
-		if major == cborSimple { // its argument may be a float: no number to check
-			n := 1
-			if info := b[0] & 0x1f; info >= 24 && info <= 27 {
-				n += 1 << (info - 24)
-			}
-			b = b[min(n, len(b)):]
-			continue
-		}
-		n, rest, ok := cutHead(b, major)
-		switch {
-		case !ok:
-			return false
-		case major == cborText, major == cborBytes:
-			if n > uint64(len(rest)) || major == cborText && !utf8.Valid(rest[:n]) {
-				return false
-			}
-			rest = rest[n:]
-		}
-		b = rest
-	}
-	return true
 }
 
 // appendHeader appends the five bytes that start a token.

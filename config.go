@@ -251,47 +251,6 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	return m, nil
 }
 
-// initCodec prepares the encoding of T, and encodes its zero value.
-func (m *Manager[T]) initCodec() error {
-	if err := checkType(reflect.TypeFor[T](), map[reflect.Type]bool{}); err != nil {
-		return err
-	}
-	// The Core Deterministic Encoding of RFC 8949, section 4.2.1, with times
-	// to the nanosecond, in UTC: the default would cut them to seconds in
-	// silence, and an offset has no seconds.
-	encode := cbor.CoreDetEncOptions()
-	encode.Time = cbor.TimeRFC3339NanoUTC
-	decode := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		MaxNestedLevels:  maxNesting,
-		MaxArrayElements: maxElements,
-		MaxMapPairs:      maxElements,
-
-		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
-	}
-	var err error
-	if m.encoding, err = encode.EncMode(); err != nil {
-		return err
-	}
-	if m.decoding, err = decode.DecMode(); err != nil {
-		return err
-	}
-	m.plain = plain(reflect.TypeFor[T](), 0)
-	var zero T
-	if m.zero, err = m.encode(&zero); err != nil {
-		return fmt.Errorf("session type %v: %w", reflect.TypeFor[T](), err)
-	}
-	return nil
-}
-
-// The limits of a session's data. They lie above what a cookie can hold, but
-// for nesting, which costs stack to decode.
-const (
-	maxNesting  = 32
-	maxElements = 1 << 16
-)
-
 var (
 	cborMarshaler     = reflect.TypeFor[cbor.Marshaler]()
 	binaryMarshaler   = reflect.TypeFor[encoding.BinaryMarshaler]()

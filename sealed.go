@@ -38,7 +38,6 @@
 package sealed
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -226,28 +225,6 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 		return zero, Info{}, s.err
 	}
 	return s.value, s.info(), nil
-}
-
-func (m *Manager[T]) encode(v *T) ([]byte, error) {
-	data, err := m.encoding.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("sealed: the session cannot be encoded: %w", err)
-	}
-	return data, nil
-}
-
-// decode decodes data, which parseRecord returned, into v. Its error says
-// nothing of the data, only of types.
-func (m *Manager[T]) decode(data []byte, v *T) error {
-	err := m.decoding.Unmarshal(data, v)
-	if err == nil {
-		return nil
-	}
-	detail := "the data does not fit the session type"
-	if mismatch, ok := errors.AsType[*cbor.UnmarshalTypeError](err); ok {
-		detail = fmt.Sprintf("CBOR %s does not fit %s, a %s", mismatch.CBORType, cmp.Or(mismatch.StructFieldName, "the session"), mismatch.GoType)
-	}
-	return reject(ErrInvalid, "undecodable", detail)
 }
 
 // itemLen returns the length of the first CBOR item in b.

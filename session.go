@@ -97,52 +97,6 @@ func (s *session[T]) info() Info {
 	return info
 }
 
-// take returns a copy of the session's data that nobody else has.
-func (m *Manager[T]) take(s *session[T]) (T, error) {
-	if s.fresh {
-		v := s.value
-		var none T
-		s.value, s.fresh = none, false
-		return v, nil
-	}
-	var v T
-	return v, m.decode(s.record.data, &v)
-}
-
-// put makes v the session's data, with its subject and terms. Data that would not
-// come back must not be accepted. The error says why; s is then of no use.
-func (m *Manager[T]) put(s *session[T], v *T) error {
-	data, err := m.encode(v)
-	if err != nil {
-		return err
-	}
-	value, fresh, err := m.comesBack(data)
-	if err != nil {
-		return fmt.Errorf("sealed: the session would not decode again: %w", err)
-	}
-	terms, err := m.termsOf(v)
-	if err != nil {
-		return err
-	}
-	s.err, s.record.data, s.terms, s.subject = nil, data, terms, m.subject(v)
-	s.value, s.fresh = value, fresh
-	return nil
-}
-
-// comesBack tells whether data decodes, which was encoded here. There is no need to
-// try where text is all that can be wrong; otherwise it returns what was decoded.
-func (m *Manager[T]) comesBack(data []byte) (value T, fresh bool, err error) {
-	if !m.plain {
-		var decoded T
-		err := m.decoding.Unmarshal(data, &decoded)
-		return decoded, err == nil, err
-	}
-	if !validText(data) {
-		err = errors.New("it has text that is not UTF-8")
-	}
-	return value, false, err
-}
-
 // begin gives the session a new ID and the deadlines of its terms.
 func (m *Manager[T]) begin(ctx context.Context, s *session[T], now int64) error {
 	rand.Read(s.record.id[:])
