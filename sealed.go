@@ -226,31 +226,6 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 	return s.value, s.info(), nil
 }
 
-func (m *Manager[T]) subject(v *T) string {
-	if m.config.Subject == nil {
-		return ""
-	}
-	return m.config.Subject(*v)
-}
-
-// termsOf returns the terms of a session, checked.
-func (m *Manager[T]) termsOf(v *T) (*Terms, error) {
-	if m.config.TermsFor == nil {
-		return &m.terms, nil
-	}
-	t := m.config.TermsFor(*v)
-	if t == (Terms{}) {
-		return &m.terms, nil
-	}
-	if t.Lifetime == 0 {
-		t.Lifetime = m.terms.Lifetime
-	}
-	if err := t.check(); err != nil {
-		return nil, fmt.Errorf("sealed: Config.TermsFor: %w", err)
-	}
-	return &t, nil
-}
-
 func (m *Manager[T]) observe(ctx context.Context, e Event) {
 	if m.config.Observe != nil {
 		m.config.Observe(ctx, e)
