@@ -3,7 +3,6 @@ package sealed
 import (
 	"encoding/base64"
 	"encoding/binary"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -198,26 +197,6 @@ func appendDecoded(dst []byte, text string) ([]byte, error) {
 	return dst, err
 }
 
-const (
-	// maxTried bounds how many cookies of one name are tried for a session.
-	maxTried = 4
-
-	// maxSetCookie is the longest Set-Cookie line we send, in bytes. RFC
-	// 6265bis, section 5.6 has browsers take name and value up to 4096; the
-	// strictest counts the attributes too.
-	maxSetCookie = 4093
-
-	// maxChunkCount bounds Cookie.MaxChunks: servers refuse longer headers.
-	maxChunkCount = 16
-)
-
-// A cookieFormat writes and reads the cookies of one manager.
-type cookieFormat struct {
-	name       string
-	attributes string // as they end each Set-Cookie line
-	maxChunks  int
-}
-
 // A presented is what a request's Cookie headers hold under our name.
 type presented struct {
 	named    occurrences
@@ -340,103 +319,3 @@ func (p *presented) join(f *cookieFormat, head, first string, nth int) string {
 
 // present reports whether the request has any cookie of ours.
 func (p *presented) present() bool { return p.named.count > 0 || p.leftover != 0 }
-
-// maxTokenLen returns the length of the longest token that fits.
-func (f *cookieFormat) maxTokenLen(maxAge int) int {
-	if f.maxChunks == 1 {
-		return f.room("", "", maxAge)
-	}
-	return max(f.room("", "", maxAge), f.maxChunks*f.chunkLen(maxAge))
-}
-
-// chunkLen returns how much of a token, as text, each of several cookies holds: a
-// multiple of four characters, which are three bytes.
-func (f *cookieFormat) chunkLen(maxAge int) int {
-	last := strconv.Itoa(f.maxChunks)
-	return min(f.room("."+last, "", maxAge), f.room("", last+".", maxAge)) &^ 3
-}
-
-// room returns how many bytes of a token fit into one Set-Cookie line.
-func (f *cookieFormat) room(suffix, prefix string, maxAge int) int {
-	return maxSetCookie - f.lineLen(suffix, prefix, maxAge)
-}
-
-func (f *cookieFormat) lineLen(suffix, value string, maxAge int) int {
-	n := len(f.name) + len(suffix) + 1 + len(value) + len(f.attributes)
-	if maxAge >= 0 {
-		n += len(maxAgeAttribute) + len(strconv.Itoa(maxAge))
-	}
-	return n
-}
-
-const maxAgeAttribute = "; Max-Age="
-
-// line writes one Set-Cookie line for a token, or a part of one. Every part of it is
-// ASCII that needs no quoting: New has checked the name and attributes, and the value
-// is base64url. A negative maxAge leaves the attribute out: the cookie ends with the
-// browser.
-func (f *cookieFormat) line(suffix, prefix string, token []byte, maxAge int) string {
-	var b strings.Builder
-	b.Grow(f.lineLen(suffix, prefix, maxAge) + base64url.EncodedLen(len(token)))
-	b.WriteString(f.name)
-	b.WriteString(suffix)
-	b.WriteByte('=')
-	b.WriteString(prefix)
-	var text [512]byte // a piece at a time: only the line is to be allocated
-	for len(token) > 0 {
-		n := min(len(token), len(text)/4*3)
-		b.Write(base64url.AppendEncode(text[:0], token[:n]))
-		token = token[n:]
-	}
-	if maxAge >= 0 {
-		b.WriteString(maxAgeAttribute)
-		b.Write(strconv.AppendInt(text[:0], int64(maxAge), 10))
-	}
-	b.WriteString(f.attributes)
-	return b.String()
-}
-
-// lines returns the Set-Cookie lines that set token, and delete what an
-// earlier, longer one left behind.
-func (f *cookieFormat) lines(token []byte, maxAge int, leftover uint32) []string {
-	if base64url.EncodedLen(len(token)) <= f.room("", "", maxAge) {
-		return append([]string{f.line("", "", token, maxAge)}, f.deletions(leftover)...)
-	}
-	var lines []string
-	size := f.chunkLen(maxAge) / 4 * 3
-	count := strconv.Itoa((len(token) + size - 1) / size)
-	for part := range slices.Chunk(token, size) {
-		if i := len(lines); i == 0 {
-			lines = append(lines, f.line("", count+".", part, maxAge))
-		} else {
-			leftover &^= 1 << i
-			lines = append(lines, f.line("."+strconv.Itoa(i), "", part, maxAge))
-		}
-	}
-	return append(lines, f.deletions(leftover)...)
-}
-
-// deletion returns the line that deletes the session's cookie. A browser
-// deletes what has the same name, domain and path (RFC 6265bis, section 5.7).
-func (f *cookieFormat) deletion() string { return f.line("", "", nil, 0) }
-
-func (f *cookieFormat) deletions(leftover uint32) []string {
-	var lines []string
-	for i := 1; leftover>>i != 0; i++ {
-		if leftover>>i&1 != 0 {
-			lines = append(lines, f.line("."+strconv.Itoa(i), "", nil, 0))
-		}
-	}
-	return lines
-}
-
-// owns reports whether a Set-Cookie line sets a cookie of ours.
-func (f *cookieFormat) owns(line string) bool {
-	name, _, _ := strings.Cut(line, "=")
-	rest, ok := strings.CutPrefix(trimSpace(name), f.name)
-	if !ok || rest == "" {
-		return ok
-	}
-	_, ok = chunkIndex(strings.TrimPrefix(rest, "."))
-	return ok && rest[0] == '.'
-}

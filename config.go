@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -111,88 +110,6 @@ const (
 	maxLifetime         = 400 * 24 * time.Hour // RFC 6265bis, section 5.5
 	maxAttribute        = 1024                 // longer ones are ignored: RFC 6265bis, section 5.6
 )
-
-// format checks c and returns how its cookies are written.
-func (c Cookie) format() (cookieFormat, error) {
-	if c.Name == "" {
-		c.Name = defaultName
-		if c.Insecure {
-			c.Name = defaultInsecureName
-		}
-	}
-	errs := c.prefixErrors()
-	if c.Path == "" {
-		c.Path = "/"
-	}
-	if c.SameSite == 0 || c.SameSite == http.SameSiteDefaultMode {
-		c.SameSite = http.SameSiteLaxMode
-	}
-	if c.MaxChunks == 0 {
-		c.MaxChunks = 1
-	}
-	if c.MaxChunks < 1 || c.MaxChunks > maxChunkCount {
-		errs = append(errs, fmt.Errorf("Cookie.MaxChunks %d is not between 1 and %d", c.MaxChunks, maxChunkCount))
-	}
-	if c.SameSite < http.SameSiteLaxMode || c.SameSite > http.SameSiteNoneMode {
-		errs = append(errs, fmt.Errorf("Cookie.SameSite %d is unknown", c.SameSite))
-	}
-	if c.SameSite == http.SameSiteNoneMode && c.Insecure {
-		errs = append(errs, errors.New("Cookie.SameSite None needs Secure, which Insecure omits: browsers refuse it"))
-	}
-	if c.Partitioned && c.Insecure {
-		errs = append(errs, errors.New("Cookie.Partitioned needs Secure, which Insecure omits: browsers refuse it"))
-	}
-	// Name, Domain and Path are bounded so that they leave room for a token.
-	attributes, err := c.attributes()
-	return cookieFormat{name: c.Name, attributes: attributes, maxChunks: c.MaxChunks}, errors.Join(append(errs, err)...)
-}
-
-// prefixErrors checks the promises of the name's prefix, which browsers match
-// without regard to case (RFC 6265bis, section 5.7).
-func (c Cookie) prefixErrors() (errs []error) {
-	has := func(prefix string) bool {
-		return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
-	}
-	if has("__Host-") && c.Domain != "" {
-		errs = append(errs, fmt.Errorf("Cookie.Domain %q contradicts the __Host- prefix of the name: browsers refuse it; choose a name with __Secure-", c.Domain))
-	}
-	if has("__Host-") && c.Path != "" && c.Path != "/" {
-		errs = append(errs, fmt.Errorf("Cookie.Path %q contradicts the __Host- prefix of the name: browsers refuse it; choose a name with __Secure-", c.Path))
-	}
-	if c.Insecure && (has("__Host-") || has("__Secure-") || has("__Http-")) {
-		errs = append(errs, fmt.Errorf("Cookie.Insecure contradicts the prefix of the name %q: browsers refuse it", c.Name))
-	}
-	return errs
-}
-
-// attributes returns what follows name and value in a Set-Cookie line. What
-// net/http would leave out or change in silence is an error.
-func (c Cookie) attributes() (string, error) {
-	const value = "x"
-	cookie := http.Cookie{
-		Name: c.Name, Value: value, Path: c.Path, Domain: c.Domain, SameSite: c.SameSite,
-		HttpOnly: true, Secure: !c.Insecure, Partitioned: c.Partitioned && !c.Insecure,
-	}
-	var errs []error
-	if err := cookie.Valid(); err != nil {
-		errs = append(errs, fmt.Errorf("Cookie: %s (Name %q, Path %q, Domain %q)", strings.TrimPrefix(err.Error(), "http: "), c.Name, c.Path, c.Domain))
-	}
-	if i := strings.LastIndexByte(c.Name, '.'); i >= 0 {
-		if _, chunk := chunkIndex(c.Name[i+1:]); chunk {
-			errs = append(errs, fmt.Errorf("Cookie.Name %q ends like the further parts of a split cookie", c.Name))
-		}
-	}
-	if len(c.Name) > 255 {
-		errs = append(errs, fmt.Errorf("Cookie.Name has %d bytes, more than 255", len(c.Name)))
-	}
-	if !strings.HasPrefix(c.Path, "/") || len(c.Path) > maxAttribute {
-		errs = append(errs, fmt.Errorf("Cookie.Path %.40q must start with / and have at most %d bytes", c.Path, maxAttribute))
-	}
-	if len(errs) > 0 {
-		return "", errors.Join(errs...) // String would log what it leaves out
-	}
-	return strings.TrimPrefix(cookie.String(), c.Name+"="+value), nil
-}
 
 func (t Terms) check() error {
 	var errs []error

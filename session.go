@@ -2,7 +2,6 @@ package sealed
 
 import (
 	"errors"
-	"fmt"
 )
 
 // A session is one session at work, or why there is none.
@@ -87,27 +86,3 @@ func (s *session[T]) alive() bool {
 func (s *session[T]) exists() bool { return s.err == nil || s.unverified() }
 
 func (s *session[T]) unverified() bool { return s.err != nil && errors.Is(s.err, ErrUnverified) }
-
-// maxAge returns the cookie's Max-Age in seconds, or -1 for a cookie that ends
-// with the browser.
-func (s *session[T]) maxAge(now int64) int {
-	if !s.terms.Persistent {
-		return -1
-	}
-	left := s.record.created + s.lifetime() - now
-	return max(1, int((left+999)/1000))
-}
-
-// fits returns ErrTooLarge with the sizes unless the session's cookie can be
-// sent, also when its time of last use has grown to its longest encoding.
-func (m *Manager[T]) fits(s *session[T], now int64) error {
-	longest := s.record
-	longest.lastUsed = longest.expires
-	token := base64url.EncodedLen(overhead + longest.size())
-	limit := m.format.maxTokenLen(s.maxAge(now))
-	if token <= limit {
-		return nil
-	}
-	budget := m.format.maxChunks * maxSetCookie
-	return fmt.Errorf("%w: Set-Cookie would have %d bytes, more than %d", ErrTooLarge, token+budget-limit, budget)
-}
