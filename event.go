@@ -1,5 +1,10 @@
 package sealed
 
+import (
+	"context"
+	"errors"
+)
+
 // An EventKind says what happened.
 type EventKind string
 
@@ -46,4 +51,28 @@ type Event struct {
 	// Bytes is what was sealed, in bytes: of the Set-Cookie lines, or of the
 	// token from Seal.
 	Bytes int
+}
+
+func (m *Manager[T]) observe(ctx context.Context, e Event) {
+	if m.config.Observe != nil {
+		m.config.Observe(ctx, e)
+	}
+}
+
+// observeOpened reports how opening a token ended.
+func (m *Manager[T]) observeOpened(ctx context.Context, s *session[T]) {
+	if m.config.Observe == nil {
+		return
+	}
+	e := Event{Kind: EventOpened, ID: s.record.id}
+	if s.key != nil {
+		e.KeyID = s.key.text
+	}
+	if s.err != nil {
+		e.Kind, e.Err = EventRejected, s.err
+		if r, ok := errors.AsType[*rejection](s.err); ok {
+			e.Reason = r.reason
+		}
+	}
+	m.config.Observe(ctx, e)
 }

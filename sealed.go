@@ -225,27 +225,3 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 	}
 	return s.value, s.info(), nil
 }
-
-func (m *Manager[T]) observe(ctx context.Context, e Event) {
-	if m.config.Observe != nil {
-		m.config.Observe(ctx, e)
-	}
-}
-
-// observeOpened reports how opening a token ended.
-func (m *Manager[T]) observeOpened(ctx context.Context, s *session[T]) {
-	if m.config.Observe == nil {
-		return
-	}
-	e := Event{Kind: EventOpened, ID: s.record.id}
-	if s.key != nil {
-		e.KeyID = s.key.text
-	}
-	if s.err != nil {
-		e.Kind, e.Err = EventRejected, s.err
-		if r, ok := errors.AsType[*rejection](s.err); ok {
-			e.Reason = r.reason
-		}
-	}
-	m.config.Observe(ctx, e)
-}
