@@ -127,38 +127,3 @@ func (t Terms) check() error {
 	}
 	return errors.Join(errs...)
 }
-
-// New returns a manager of sessions of type T, sealed with keys.
-//
-// T is encoded by [github.com/fxamacker/cbor/v2] in deterministic CBOR: use its
-// struct tags, integer keys make small cookies. A type that cannot be encoded
-// is an error, and so is one that would lose its data, such as a struct with
-// unexported fields only. The error names everything that is wrong.
-func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
-	m := &Manager[T]{keys: keys, config: config}
-	var errs []error
-	if keys == nil || primaryOf(keys.snapshot(), time.Now()) == nil {
-		errs = append(errs, errors.New("no keys: use NewKeyring or ParseKeyring"))
-	}
-	if !aeadAvailable() {
-		errs = append(errs, errors.New("the cipher XChaCha20-Poly1305 is not available under GODEBUG=fips140=only, as FIPS 140 does not approve it"))
-	}
-	var err error
-	if m.format, err = config.Cookie.format(); err != nil {
-		errs = append(errs, err)
-	}
-	if len(config.Purpose) > 255 {
-		errs = append(errs, fmt.Errorf("the Purpose has %d bytes, more than 255", len(config.Purpose)))
-	}
-	m.terms = Terms{Lifetime: config.Lifetime, IdleTimeout: config.IdleTimeout, Persistent: config.Persistent}
-	if m.terms.Lifetime == 0 {
-		m.terms.Lifetime = defaultLifetime
-	}
-	errs = append(errs, m.terms.check(), m.initCodec())
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("sealed: configuration: %w", err)
-	}
-	m.cookieAssociated = associatedSuffix(m.format.name, config.Purpose)
-	m.plainAssociated = associatedSuffix("", config.Purpose)
-	return m, nil
-}
