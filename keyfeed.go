@@ -8,25 +8,40 @@ import (
 	"time"
 )
 
-// This file is for whoever keeps the rings of several instances equal. The
-// package keystore does; programs that use it, or that have one process, need
-// nothing from here.
+// A KeyFeed fills a [Keyring] that it was made with, for whoever keeps the rings
+// of several instances equal. The package keystore does; programs that use it, or
+// that have one process, need no KeyFeed.
+//
+// Make it with [NewSyncedKeyring]. Its methods may be called concurrently, also
+// while requests are served.
+type KeyFeed struct{ ring *Keyring }
+
+// NewSyncedKeyring returns an empty ring, and the one value that can change it: the
+// ring's own Rotate, Add, Revoke and Remove are errors, because a key that only one
+// instance knows is refused by all others. Give the ring to [New] after the first
+// Replace.
+func NewSyncedKeyring() (*Keyring, *KeyFeed) {
+	ring := &Keyring{synced: true}
+	return ring, &KeyFeed{ring}
+}
 
 // A KeyEntry is a key with what a [Keyring] knows of it.
 type KeyEntry struct {
 	Key       Key
 	Created   time.Time // for Keys to show; may be zero
-	Activates time.Time // as in Add
+	Activates time.Time // as in Keyring.Add
 	Revoked   bool
 }
 
 // Replace makes the ring hold these keys and no others, in one step: no request
 // sees a part of it. The times mean what they mean in [Keyring.Add]; of two keys
-// activated at one time the later in the slice is the newer.
+// activated at one time the later in the slice is the newer. The ring keeps no
+// reference to the slice.
 //
-// The error leaves the ring as it was. It is one to give no key that can seal,
+// An error leaves the ring as it was. It is an error to give no key that can seal,
 // the zero Key, or two keys of one ID.
-func (r *Keyring) Replace(entries []KeyEntry) error {
+func (f *KeyFeed) Replace(entries []KeyEntry) error {
+	r := f.ring
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	had := r.snapshot()
@@ -54,16 +69,16 @@ func (r *Keyring) Replace(entries []KeyEntry) error {
 }
 
 // OnUnknownKey sets a function that is called when a token names a key that the
-// ring does not have; the ring is then looked at once more. The function may
-// change the ring. The request waits for it, once at most, and key IDs are the client's choice,
-// so it must limit how long and how often it works. It is called concurrently,
-// with the request's context. Nil removes it.
-func (r *Keyring) OnUnknownKey(refresh func(context.Context)) {
+// ring does not have; the ring is then searched once more. The function may call
+// Replace. The request blocks on it, once at most. Clients choose key IDs, so an
+// attacker can trigger it at will: it must bound its duration and its rate. It is
+// called concurrently, with the request's context. Nil removes it.
+func (f *KeyFeed) OnUnknownKey(refresh func(context.Context)) {
 	if refresh == nil {
-		r.refresh.Store(nil)
+		f.ring.refresh.Store(nil)
 		return
 	}
-	r.refresh.Store(&refresh)
+	f.ring.refresh.Store(&refresh)
 }
 
 // ExpireAt bounds how long the ring is used without news of revoked keys: from
@@ -71,43 +86,10 @@ func (r *Keyring) OnUnknownKey(refresh func(context.Context)) {
 // a later call sets a later time. Cookies stay as they are; what Update has
 // accepted before is still sent. Destroy works. The zero time, the default, is
 // never.
-func (r *Keyring) ExpireAt(t time.Time) {
+func (f *KeyFeed) ExpireAt(t time.Time) {
 	if t.IsZero() {
-		r.expires.Store(nil)
+		f.ring.expires.Store(nil)
 		return
 	}
-	r.expires.Store(&t)
-}
-
-// fresh returns an error that is ErrUnverified if the ring has expired.
-func (r *Keyring) fresh() error {
-	if t := r.expires.Load(); t != nil && !time.Now().Before(*t) {
-		return rejectStaleKeys
-	}
-	return nil
-}
-
-// fetch is find that asks for news of a key which the ring does not have, unless
-// the request has asked already: it may have several cookies, and waits once.
-func (r *Keyring) fetch(ctx context.Context, id keyID, asked *bool) *ringKey {
-	k := r.find(id)
-	if k != nil || *asked {
-		return k
-	}
-	refresh := r.refresh.Load()
-	if refresh == nil {
-		return nil
-	}
-	*asked = true
-	(*refresh)(ctx)
-	return r.find(id)
-}
-
-// unknown says why a key that the ring does not have opens nothing. A ring that
-// has expired may only not have heard of it.
-func (r *Keyring) unknown() error {
-	if err := r.fresh(); err != nil {
-		return err
-	}
-	return rejectUnknownKey
+	f.ring.expires.Store(&t)
 }

@@ -43,13 +43,18 @@ type KeyInfo struct {
 // requests read an immutable snapshot and never wait for a lock. Several
 // managers may share a Keyring.
 //
+// A ring that is kept equal on several instances, such as that of the package
+// keystore, is changed where it is kept: its Rotate, Add, Revoke and Remove return
+// an error. See [NewSyncedKeyring].
+//
 // The primary is the unrevoked key that was activated last. If none is active
 // yet, it is the one that will be first: a ring always seals.
 type Keyring struct {
 	mu      sync.Mutex // serialises writers
 	keys    atomic.Pointer[[]*ringKey]
-	refresh atomic.Pointer[func(context.Context)] // see OnUnknownKey
-	expires atomic.Pointer[time.Time]             // see ExpireAt
+	synced  bool                                  // only its KeyFeed changes it
+	refresh atomic.Pointer[func(context.Context)] // see KeyFeed.OnUnknownKey
+	expires atomic.Pointer[time.Time]             // see KeyFeed.ExpireAt
 }
 
 // ringKey is a key at work. It is never changed once it is in a ring.
@@ -61,6 +66,8 @@ type ringKey struct {
 	activates time.Time
 	revoked   bool
 }
+
+var errSynced = errors.New("sealed: this keyring is kept equal on several instances: change the keys where they are kept")
 
 // NewKeyring returns a ring that seals with primary and opens with all.
 //
@@ -128,6 +135,9 @@ func (r *Keyring) Add(key Key, activates time.Time) error {
 }
 
 func (r *Keyring) add(key Key, created, activates time.Time) error {
+	if r.synced {
+		return errSynced
+	}
 	if key.secret == nil {
 		return errZeroKey
 	}
@@ -183,6 +193,9 @@ func (r *Keyring) Remove(keyID string) error {
 }
 
 func (r *Keyring) change(id, verb string, edit func([]*ringKey, int) []*ringKey) error {
+	if r.synced {
+		return errSynced
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keys := slices.Clone(r.snapshot())
@@ -293,4 +306,37 @@ func (k *ringKey) seal(token, associated []byte) []byte {
 func (k *ringKey) open(token, associated []byte) ([]byte, error) {
 	nonce, ciphertext := token[headerSize:headerSize+nonceSize], token[headerSize+nonceSize:]
 	return k.aead.Open(ciphertext[:0], nonce, ciphertext, associated)
+}
+
+// fresh returns an error that is ErrUnverified if the ring has expired.
+func (r *Keyring) fresh() error {
+	if t := r.expires.Load(); t != nil && !time.Now().Before(*t) {
+		return rejectStaleKeys
+	}
+	return nil
+}
+
+// fetch is find that asks for news of a key which the ring does not have, unless
+// the request has asked already: it may have several cookies, and waits once.
+func (r *Keyring) fetch(ctx context.Context, id keyID, asked *bool) *ringKey {
+	k := r.find(id)
+	if k != nil || *asked {
+		return k
+	}
+	refresh := r.refresh.Load()
+	if refresh == nil {
+		return nil
+	}
+	*asked = true
+	(*refresh)(ctx)
+	return r.find(id)
+}
+
+// unknown says why a key that the ring does not have opens nothing. A ring that
+// has expired may only not have heard of it.
+func (r *Keyring) unknown() error {
+	if err := r.fresh(); err != nil {
+		return err
+	}
+	return rejectUnknownKey
 }

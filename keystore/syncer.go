@@ -23,6 +23,7 @@ type Syncer struct {
 	client *client
 	policy Policy
 	ring   *sealed.Keyring
+	feed   *sealed.KeyFeed
 	skew   time.Duration // of this instance's clock: not 0 in the simulation only
 
 	stop    context.CancelFunc
@@ -74,8 +75,9 @@ func open(ctx context.Context, store Store, wrapping []sealed.Key, policy Policy
 	if err != nil {
 		return nil, err
 	}
+	ring, feed := sealed.NewSyncedKeyring()
 	s := &Syncer{
-		client: c, policy: policy, ring: &sealed.Keyring{}, skew: skew,
+		client: c, policy: policy, ring: ring, feed: feed, skew: skew,
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	c.rewrap = true
@@ -84,18 +86,19 @@ func open(ctx context.Context, store Store, wrapping []sealed.Key, policy Policy
 	}
 	running, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
-	s.ring.OnUnknownKey(s.unknownKey)
+	s.feed.OnUnknownKey(s.unknownKey)
 	go s.run(running)
 	return s, nil
 }
 
-// Keyring returns the keyring. It is the Syncer's: do not change it.
+// Keyring returns the keyring, for [sealed.New]. Only the Syncer changes it: its
+// own Rotate, Add, Revoke and Remove are errors. Use those of the Syncer.
 func (s *Syncer) Keyring() *sealed.Keyring { return s.ring }
 
 // Close ends the synchronisation, and returns when its goroutine has ended. The
 // keyring can be used on; it expires if there is a MaxStale.
 func (s *Syncer) Close() {
-	s.ring.OnUnknownKey(nil)
+	s.feed.OnUnknownKey(nil)
 	s.stop()
 	<-s.stopped
 }
@@ -280,12 +283,12 @@ func (s *Syncer) take(entries []entry) {
 			keys[i].Activates = now
 		}
 	}
-	if err := s.ring.Replace(keys); err != nil {
+	if err := s.feed.Replace(keys); err != nil {
 		// All are revoked, and the fresh one is not in the store yet.
 		s.dead.Store(true)
-		s.ring.ExpireAt(time.Now())
+		s.feed.ExpireAt(time.Now())
 	} else if s.dead.Swap(false) && s.policy.MaxStale == 0 {
-		s.ring.ExpireAt(time.Time{})
+		s.feed.ExpireAt(time.Time{})
 	}
 	for _, e := range entries {
 		i := find(known, e.id())
@@ -310,7 +313,7 @@ func (s *Syncer) take(entries []entry) {
 // caller has keys locked.
 func (s *Syncer) confirm(d document, asked time.Time) {
 	if s.policy.MaxStale > 0 && !s.dead.Load() {
-		s.ring.ExpireAt(asked.Add(s.policy.MaxStale))
+		s.feed.ExpireAt(asked.Add(s.policy.MaxStale))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

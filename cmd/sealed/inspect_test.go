@@ -245,11 +245,11 @@ func TestInspectKeysFromFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ring sealed.Keyring
-	if err := ring.Replace(d.Keys); err != nil {
+	ring, feed := sealed.NewSyncedKeyring()
+	if err := feed.Replace(d.Keys); err != nil {
 		t.Fatal(err)
 	}
-	line := "Set-Cookie: " + setCookies(t, mustManager(t, &ring, sealed.Config[session]{}), session{User: "alice"})[0]
+	line := "Set-Cookie: " + setCookies(t, mustManager(t, ring, sealed.Config[session]{}), session{User: "alice"})[0]
 	run(t, env, line, "inspect", "-keys", file).want(t, 0, "alice", ids[0]+", primary")
 	run(t, nil, line, "inspect", "-keys", file).want(t, 1, "SESSION_WRAPPING_KEY")
 	run(t, env, line, "inspect").want(t, 1, "SESSION_KEYS", "-keys")

@@ -170,8 +170,8 @@ func (c *keyCommand) list(ctx context.Context) error {
 // statesOf returns the states of keys by ID.
 func statesOf(keys []sealed.KeyEntry) map[string]sealed.KeyState {
 	states := map[string]sealed.KeyState{}
-	var ring sealed.Keyring
-	if err := ring.Replace(keys); err != nil { // all are revoked
+	ring, feed := sealed.NewSyncedKeyring()
+	if err := feed.Replace(keys); err != nil { // all are revoked
 		for _, k := range keys {
 			states[k.Key.ID()] = sealed.KeyRevoked
 		}

@@ -16,14 +16,43 @@ import (
 	"example.com/sealed/revoke"
 )
 
+// syncedRing returns a ring that only its feed changes.
+func syncedRing(t *testing.T, entries ...sealed.KeyEntry) (*sealed.Keyring, *sealed.KeyFeed) {
+	t.Helper()
+	ring, feed := sealed.NewSyncedKeyring()
+	if err := feed.Replace(entries); err != nil {
+		t.Fatal(err)
+	}
+	return ring, feed
+}
+
+// A key that only this instance knew would be refused by all others.
+func TestSyncedKeyringIsChangedByItsFeedOnly(t *testing.T) {
+	a, b := sealed.KeyEntry{Key: sealed.GenerateKey()}, sealed.KeyEntry{Key: sealed.GenerateKey()}
+	ring, _ := syncedRing(t, a, b)
+	before := ring.Keys()
+	_, rotated := ring.Rotate(0)
+	for name, err := range map[string]error{
+		"Rotate": rotated, "Add": ring.Add(sealed.GenerateKey(), time.Time{}),
+		"Revoke": ring.Revoke(a.Key.ID()), "Remove": ring.Remove(a.Key.ID()),
+	} {
+		if err == nil {
+			t.Errorf("%s changed a synced ring", name)
+		}
+	}
+	if diff := cmp.Diff(before, ring.Keys()); diff != "" {
+		t.Errorf("Keys (-before +after):\n%s", diff)
+	}
+}
+
 func TestReplace(t *testing.T) {
 	now := time.Now().Truncate(time.Millisecond).UTC()
 	old, primary, next := sealed.GenerateKey(), sealed.GenerateKey(), sealed.GenerateKey()
 	entry := func(k sealed.Key, after time.Duration) sealed.KeyEntry {
 		return sealed.KeyEntry{Key: k, Created: now.Add(-time.Hour), Activates: now.Add(after)}
 	}
-	var ring sealed.Keyring
-	if err := ring.Replace([]sealed.KeyEntry{entry(next, time.Hour), entry(old, -2*time.Minute), entry(primary, -time.Minute)}); err != nil {
+	ring, feed := sealed.NewSyncedKeyring()
+	if err := feed.Replace([]sealed.KeyEntry{entry(next, time.Hour), entry(old, -2*time.Minute), entry(primary, -time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
 	describe := func(k sealed.Key, state sealed.KeyState, after time.Duration) sealed.KeyInfo {
@@ -37,14 +66,14 @@ func TestReplace(t *testing.T) {
 	if diff := cmp.Diff(want, ring.Keys()); diff != "" {
 		t.Errorf("Keys (-want +got):\n%s", diff)
 	}
-	m := mustNew(t, &ring, sealed.Config[Session]{})
+	m := mustNew(t, ring, sealed.Config[Session]{})
 	b := newBrowser(t)
 	b.login(m, "alice")
 
 	// Revoked, with another in its place.
 	revoked := entry(primary, -time.Minute)
 	revoked.Revoked = true
-	if err := ring.Replace([]sealed.KeyEntry{revoked, entry(old, -2*time.Minute)}); err != nil {
+	if err := feed.Replace([]sealed.KeyEntry{revoked, entry(old, -2*time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
 	b.wantErr(m, sealed.ErrInvalid)
@@ -61,7 +90,7 @@ func TestReplace(t *testing.T) {
 		"same ID":    {entry(old, 0), entry(next, 0), entry(old, time.Hour)},
 		"zero first": {{Activates: now}},
 	} {
-		err := ring.Replace(entries)
+		err := feed.Replace(entries)
 		if err == nil || !strings.HasPrefix(err.Error(), "sealed: ") {
 			t.Errorf("%s: error %v, want one", name, err)
 		}
@@ -72,7 +101,7 @@ func TestReplace(t *testing.T) {
 
 	// A session outlives a replacement that keeps its key.
 	b.login(m, "bob")
-	if err := ring.Replace([]sealed.KeyEntry{entry(next, -time.Second), entry(old, -2*time.Minute)}); err != nil {
+	if err := feed.Replace([]sealed.KeyEntry{entry(next, -time.Second), entry(old, -2*time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
 	if s, res, err := b.get(m); err != nil || s.User != "bob" || !setsCookie(res) {
@@ -82,7 +111,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("sealed with %s, want %s", got, next.ID())
 	}
 	// Of two activated at one time the later in the slice seals.
-	if err := ring.Replace([]sealed.KeyEntry{entry(next, -time.Second), entry(primary, -time.Second)}); err != nil {
+	if err := feed.Replace([]sealed.KeyEntry{entry(next, -time.Second), entry(primary, -time.Second)}); err != nil {
 		t.Fatal(err)
 	}
 	if got := ring.Keys()[0]; got.ID != primary.ID() || got.State != sealed.KeyPrimary {
@@ -99,21 +128,22 @@ func TestOnUnknownKey(t *testing.T) {
 	}
 	b := newBrowser(t)
 	b.login(mustNew(t, other, sealed.Config[Session]{}), "alice")
-	ring := mustRing(t)
+	first := sealed.KeyEntry{Key: sealed.GenerateKey()}
+	ring, feed := syncedRing(t, first)
 	m := mustNew(t, ring, sealed.Config[Session]{})
 	calls := 0
-	ring.OnUnknownKey(func(context.Context) { calls++ })
+	feed.OnUnknownKey(func(context.Context) { calls++ })
 	b.wantErr(m, sealed.ErrInvalid)
 	if calls != 1 {
 		t.Errorf("asked %d times, want once", calls)
 	}
 	type ctxKey struct{}
-	ring.OnUnknownKey(func(ctx context.Context) {
+	feed.OnUnknownKey(func(ctx context.Context) {
 		if ctx.Value(ctxKey{}) == nil {
 			t.Error("the context is not the request's")
 		}
 		calls++
-		if err := ring.Add(key, time.Time{}); err != nil {
+		if err := feed.Replace([]sealed.KeyEntry{first, {Key: key}}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -128,7 +158,7 @@ func TestOnUnknownKey(t *testing.T) {
 	if calls != 2 {
 		t.Errorf("asked %d times, want 2", calls)
 	}
-	ring.OnUnknownKey(nil)
+	feed.OnUnknownKey(nil)
 	stranger := newBrowser(t)
 	stranger.login(mustNew(t, mustRing(t), sealed.Config[Session]{}), "alice")
 	stranger.wantErr(m, sealed.ErrInvalid)
@@ -140,11 +170,11 @@ func TestOnUnknownKey(t *testing.T) {
 // A ring that has expired opens and seals nothing, and touches no cookie.
 func TestExpireAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ring := mustRing(t)
+		ring, feed := syncedRing(t, sealed.KeyEntry{Key: sealed.GenerateKey()})
 		m := mustNew(t, ring, sealed.Config[Session]{IdleTimeout: time.Hour})
 		b := newBrowser(t)
 		b.login(m, "alice")
-		ring.ExpireAt(time.Now().Add(30 * time.Minute))
+		feed.ExpireAt(time.Now().Add(30 * time.Minute))
 		res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
 			if _, err := m.Get(r.Context()); err != nil {
 				t.Error(err)
@@ -175,12 +205,12 @@ func TestExpireAt(t *testing.T) {
 		if _, err := m.Seal(Session{}); !errors.Is(err, sealed.ErrUnverified) {
 			t.Errorf("Seal: %v, want ErrUnverified", err)
 		}
-		ring.ExpireAt(time.Now().Add(time.Minute))
+		feed.ExpireAt(time.Now().Add(time.Minute))
 		if s, _, err := b.get(m); err != nil || s.User != "alice" || s.Flash != "" {
 			t.Errorf("after news: %+v, %v", s, err)
 		}
 		stranger.wantErr(m, sealed.ErrInvalid)
-		ring.ExpireAt(time.Time{})
+		feed.ExpireAt(time.Time{})
 		time.Sleep(20 * time.Minute)
 		if _, _, err := b.get(m); err != nil {
 			t.Errorf("without a bound: %v", err)
@@ -190,14 +220,14 @@ func TestExpireAt(t *testing.T) {
 
 // Logout holds also while the ring has expired: the ID is known all the same.
 func TestDestroyUnderAnExpiredRing(t *testing.T) {
-	ring := mustRing(t)
+	ring, feed := syncedRing(t, sealed.KeyEntry{Key: sealed.GenerateKey()})
 	list := revoke.NewList()
 	var events []sealed.Event
 	m := mustNew(t, ring, sealed.Config[Session]{Revocations: list, Observe: func(_ context.Context, e sealed.Event) { events = append(events, e) }})
 	b := newBrowser(t)
 	b.login(m, "alice")
 	thief := b.clone()
-	ring.ExpireAt(time.Now().Add(-time.Second))
+	feed.ExpireAt(time.Now().Add(-time.Second))
 	events = nil
 	res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
 		if err := m.Destroy(r.Context()); err != nil {
@@ -217,16 +247,16 @@ func TestDestroyUnderAnExpiredRing(t *testing.T) {
 	if diff := cmp.Diff([]string{"rejected stale keys", "destroyed "}, kinds); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
-	ring.ExpireAt(time.Time{})
+	feed.ExpireAt(time.Time{})
 	thief.wantErr(m, sealed.ErrRevoked)
 }
 
 // A request waits once, however many cookies with unknown keys its client sends.
 func TestOnUnknownKeyOncePerRequest(t *testing.T) {
-	ring := mustRing(t)
+	ring, feed := syncedRing(t, sealed.KeyEntry{Key: sealed.GenerateKey()})
 	m := mustNew(t, ring, sealed.Config[Session]{})
 	calls := 0
-	ring.OnUnknownKey(func(context.Context) { calls++ })
+	feed.OnUnknownKey(func(context.Context) { calls++ })
 	r := httptest.NewRequest("GET", "https://shop.example/", nil)
 	for range 4 {
 		b := newBrowser(t)
