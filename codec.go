@@ -3,11 +3,12 @@ package sealed
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
+	"unicode/utf8"
 )
 
-// This file is FORMAT.md in code: tokens, the records inside them, and the
-// lines of the Cookie and Set-Cookie headers. It knows no clock, no network
-// and no key.
+// This file is FORMAT.md in code: the bytes of tokens and of the records inside
+// them. It knows no clock, no network and no key.
 
 const (
 	tokenVersion = 1
@@ -156,18 +157,30 @@ func cutHead(b []byte, major byte) (n uint64, rest []byte, ok bool) {
 	return n, b[1+size:], headSize(int64(min(n, 1<<62))) == 1+size
 }
 
-// appendHeader appends the five bytes that start a token.
-func appendHeader(dst []byte, id keyID) []byte {
-	return append(append(dst, tokenVersion), id[:]...)
+// encodeToken lays out a token of the record in one buffer: the header, room for the
+// nonce and the plaintext, with capacity for the tag. Its associated data lies before
+// it in the same buffer.
+func encodeToken(r *record, id keyID, suffix string) (token, associated []byte) {
+	n := headerSize + len(suffix)
+	b := make([]byte, 0, n+overhead+r.size())
+	b = append(append(b, tokenVersion), id[:]...)
+	b = append(append(b, suffix...), b[:headerSize]...)
+	return r.append(b[:len(b)+nonceSize])[n:], b[:n:n]
 }
 
-// tokenKeyID returns the ID of the key that sealed token, if token has the form
-// of one.
-func tokenKeyID(token []byte) (id keyID, ok bool) {
-	if len(token) < overhead || token[0] != tokenVersion {
-		return keyID{}, false
+// decodeToken decodes a token from text, and returns the ID of the key that sealed
+// it. It lays both out as encodeToken does, in buf if that is large enough.
+func decodeToken(buf []byte, text, suffix string) (token, associated []byte, id keyID, ok bool) {
+	if len(text) > maxTokenText {
+		return nil, nil, id, false
 	}
-	return keyID(token[1:headerSize]), true
+	n := headerSize + len(suffix)
+	b, err := appendDecoded(slices.Grow(buf, n+base64url.DecodedLen(len(text)))[:n], text)
+	if err != nil || len(b)-n < overhead || b[n] != tokenVersion {
+		return nil, nil, id, false
+	}
+	copy(b[copy(b, b[n:n+headerSize]):n], suffix)
+	return b[n:], b[:n:n], keyID(b[1:headerSize]), true
 }
 
 // associatedSuffix returns the associated data after the token's header. The
@@ -193,4 +206,33 @@ func appendDecoded(dst []byte, text string) ([]byte, error) {
 		err = base64.CorruptInputError(0) // the decoder skips line breaks
 	}
 	return dst, err
+}
+
+// validText reports whether all text in b is UTF-8, where b is what our encoder has
+// made of simple types. Items that hold others are only heads before them, so that
+// there is nothing to descend into.
+func validText(b []byte) bool {
+	for len(b) > 0 {
+		major := b[0] &^ 0x1f
+		if major == cborSimple { // its argument may be a float: no number to check
+			n := 1
+			if info := b[0] & 0x1f; info >= 24 && info <= 27 {
+				n += 1 << (info - 24)
+			}
+			b = b[min(n, len(b)):]
+			continue
+		}
+		n, rest, ok := cutHead(b, major)
+		switch {
+		case !ok:
+			return false
+		case major == cborText, major == cborBytes:
+			if n > uint64(len(rest)) || major == cborText && !utf8.Valid(rest[:n]) {
+				return false
+			}
+			rest = rest[n:]
+		}
+		b = rest
+	}
+	return true
 }

@@ -1,10 +1,12 @@
 package sealed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -111,6 +113,11 @@ const (
 	maxAttribute        = 1024                 // longer ones are ignored: RFC 6265bis, section 5.6
 )
 
+// terms returns the terms of sessions for which TermsFor says nothing else.
+func (c *Config[T]) terms() Terms {
+	return Terms{cmp.Or(c.Lifetime, defaultLifetime), c.IdleTimeout, c.Persistent}
+}
+
 func (t Terms) check() error {
 	var errs []error
 	switch {
@@ -126,4 +133,51 @@ func (t Terms) check() error {
 		errs = append(errs, fmt.Errorf("IdleTimeout %v is longer than the Lifetime %v", t.IdleTimeout, t.Lifetime))
 	}
 	return errors.Join(errs...)
+}
+
+// prefixErrors checks the promises of the name's prefix, which browsers match
+// without regard to case (RFC 6265bis, section 5.7).
+func (c Cookie) prefixErrors() (errs []error) {
+	has := func(prefix string) bool {
+		return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
+	}
+	if has("__Host-") && c.Domain != "" {
+		errs = append(errs, fmt.Errorf("Cookie.Domain %q contradicts the __Host- prefix of the name: browsers refuse it; choose a name with __Secure-", c.Domain))
+	}
+	if has("__Host-") && c.Path != "" && c.Path != "/" {
+		errs = append(errs, fmt.Errorf("Cookie.Path %q contradicts the __Host- prefix of the name: browsers refuse it; choose a name with __Secure-", c.Path))
+	}
+	if c.Insecure && (has("__Host-") || has("__Secure-") || has("__Http-")) {
+		errs = append(errs, fmt.Errorf("Cookie.Insecure contradicts the prefix of the name %q: browsers refuse it", c.Name))
+	}
+	return errs
+}
+
+// attributes returns what follows name and value in a Set-Cookie line. What
+// net/http would leave out or change in silence is an error.
+func (c Cookie) attributes() (string, error) {
+	const value = "x"
+	cookie := http.Cookie{
+		Name: c.Name, Value: value, Path: c.Path, Domain: c.Domain, SameSite: c.SameSite,
+		HttpOnly: true, Secure: !c.Insecure, Partitioned: c.Partitioned && !c.Insecure,
+	}
+	var errs []error
+	if err := cookie.Valid(); err != nil {
+		errs = append(errs, fmt.Errorf("Cookie: %s (Name %q, Path %q, Domain %q)", strings.TrimPrefix(err.Error(), "http: "), c.Name, c.Path, c.Domain))
+	}
+	if i := strings.LastIndexByte(c.Name, '.'); i >= 0 {
+		if _, chunk := chunkIndex(c.Name[i+1:]); chunk {
+			errs = append(errs, fmt.Errorf("Cookie.Name %q ends like the further parts of a split cookie", c.Name))
+		}
+	}
+	if len(c.Name) > 255 {
+		errs = append(errs, fmt.Errorf("Cookie.Name has %d bytes, more than 255", len(c.Name)))
+	}
+	if !strings.HasPrefix(c.Path, "/") || len(c.Path) > maxAttribute {
+		errs = append(errs, fmt.Errorf("Cookie.Path %.40q must start with / and have at most %d bytes", c.Path, maxAttribute))
+	}
+	if len(errs) > 0 {
+		return "", errors.Join(errs...) // String would log what it leaves out
+	}
+	return strings.TrimPrefix(cookie.String(), c.Name+"="+value), nil
 }

@@ -29,8 +29,8 @@ type cookieFormat struct {
 	maxChunks  int
 }
 
-// format checks c and returns how its cookies are written.
-func (c Cookie) format() (cookieFormat, error) {
+// newCookieFormat checks c and returns how its cookies are written.
+func newCookieFormat(c Cookie) (cookieFormat, error) {
 	if c.Name == "" {
 		c.Name = defaultName
 		if c.Insecure {
@@ -62,53 +62,6 @@ func (c Cookie) format() (cookieFormat, error) {
 	// Name, Domain and Path are bounded so that they leave room for a token.
 	attributes, err := c.attributes()
 	return cookieFormat{name: c.Name, attributes: attributes, maxChunks: c.MaxChunks}, errors.Join(append(errs, err)...)
-}
-
-// prefixErrors checks the promises of the name's prefix, which browsers match
-// without regard to case (RFC 6265bis, section 5.7).
-func (c Cookie) prefixErrors() (errs []error) {
-	has := func(prefix string) bool {
-		return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
-	}
-	if has("__Host-") && c.Domain != "" {
-		errs = append(errs, fmt.Errorf("Cookie.Domain %q contradicts the __Host- prefix of the name: browsers refuse it; choose a name with __Secure-", c.Domain))
-	}
-	if has("__Host-") && c.Path != "" && c.Path != "/" {
-		errs = append(errs, fmt.Errorf("Cookie.Path %q contradicts the __Host- prefix of the name: browsers refuse it; choose a name with __Secure-", c.Path))
-	}
-	if c.Insecure && (has("__Host-") || has("__Secure-") || has("__Http-")) {
-		errs = append(errs, fmt.Errorf("Cookie.Insecure contradicts the prefix of the name %q: browsers refuse it", c.Name))
-	}
-	return errs
-}
-
-// attributes returns what follows name and value in a Set-Cookie line. What
-// net/http would leave out or change in silence is an error.
-func (c Cookie) attributes() (string, error) {
-	const value = "x"
-	cookie := http.Cookie{
-		Name: c.Name, Value: value, Path: c.Path, Domain: c.Domain, SameSite: c.SameSite,
-		HttpOnly: true, Secure: !c.Insecure, Partitioned: c.Partitioned && !c.Insecure,
-	}
-	var errs []error
-	if err := cookie.Valid(); err != nil {
-		errs = append(errs, fmt.Errorf("Cookie: %s (Name %q, Path %q, Domain %q)", strings.TrimPrefix(err.Error(), "http: "), c.Name, c.Path, c.Domain))
-	}
-	if i := strings.LastIndexByte(c.Name, '.'); i >= 0 {
-		if _, chunk := chunkIndex(c.Name[i+1:]); chunk {
-			errs = append(errs, fmt.Errorf("Cookie.Name %q ends like the further parts of a split cookie", c.Name))
-		}
-	}
-	if len(c.Name) > 255 {
-		errs = append(errs, fmt.Errorf("Cookie.Name has %d bytes, more than 255", len(c.Name)))
-	}
-	if !strings.HasPrefix(c.Path, "/") || len(c.Path) > maxAttribute {
-		errs = append(errs, fmt.Errorf("Cookie.Path %.40q must start with / and have at most %d bytes", c.Path, maxAttribute))
-	}
-	if len(errs) > 0 {
-		return "", errors.Join(errs...) // String would log what it leaves out
-	}
-	return strings.TrimPrefix(cookie.String(), c.Name+"="+value), nil
 }
 
 // maxTokenLen returns the length of the longest token that fits.
@@ -168,9 +121,9 @@ func (f *cookieFormat) line(suffix, prefix string, token []byte, maxAge int) str
 
 // lines returns the Set-Cookie lines that set token, and delete what an
 // earlier, longer one left behind.
-func (f *cookieFormat) lines(token []byte, maxAge int, leftover uint32) []string {
+func (f *cookieFormat) lines(token []byte, maxAge int, stale uint32) []string {
 	if base64url.EncodedLen(len(token)) <= f.room("", "", maxAge) {
-		return append([]string{f.line("", "", token, maxAge)}, f.deletions(leftover)...)
+		return append([]string{f.line("", "", token, maxAge)}, f.deletions(stale)...)
 	}
 	var lines []string
 	size := f.chunkLen(maxAge) / 4 * 3
@@ -179,21 +132,21 @@ func (f *cookieFormat) lines(token []byte, maxAge int, leftover uint32) []string
 		if i := len(lines); i == 0 {
 			lines = append(lines, f.line("", count+".", part, maxAge))
 		} else {
-			leftover &^= 1 << i
+			stale &^= 1 << i
 			lines = append(lines, f.line("."+strconv.Itoa(i), "", part, maxAge))
 		}
 	}
-	return append(lines, f.deletions(leftover)...)
+	return append(lines, f.deletions(stale)...)
 }
 
 // deletion returns the line that deletes the session's cookie. A browser
 // deletes what has the same name, domain and path (RFC 6265bis, section 5.7).
 func (f *cookieFormat) deletion() string { return f.line("", "", nil, 0) }
 
-func (f *cookieFormat) deletions(leftover uint32) []string {
+func (f *cookieFormat) deletions(stale uint32) []string {
 	var lines []string
-	for i := 1; leftover>>i != 0; i++ {
-		if leftover>>i&1 != 0 {
+	for i := 1; stale>>i != 0; i++ {
+		if stale>>i&1 != 0 {
 			lines = append(lines, f.line("."+strconv.Itoa(i), "", nil, 0))
 		}
 	}
@@ -211,26 +164,136 @@ func (f *cookieFormat) owns(line string) bool {
 	return ok && rest[0] == '.'
 }
 
-// fits returns ErrTooLarge with the sizes unless the session's cookie can be
+// fits returns ErrTooLarge with the sizes unless a token with the record can be
 // sent, also when its time of last use has grown to its longest encoding.
-func (m *Manager[T]) fits(s *session[T], now int64) error {
-	longest := s.record
-	longest.lastUsed = longest.expires
-	token := base64url.EncodedLen(overhead + longest.size())
-	limit := m.format.maxTokenLen(s.maxAge(now))
+func (f *cookieFormat) fits(r record, maxAge int) error {
+	r.lastUsed = r.expires
+	token := base64url.EncodedLen(overhead + r.size())
+	limit := f.maxTokenLen(maxAge)
 	if token <= limit {
 		return nil
 	}
-	budget := m.format.maxChunks * maxSetCookie
+	budget := f.maxChunks * maxSetCookie
 	return fmt.Errorf("%w: Set-Cookie would have %d bytes, more than %d", ErrTooLarge, token+budget-limit, budget)
 }
 
-// maxAge returns the cookie's Max-Age in seconds, or -1 for a cookie that ends
-// with the browser.
-func (s *session[T]) maxAge(now int64) int {
-	if !s.terms.Persistent {
-		return -1
+func trimSpace(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
 	}
-	left := s.record.created + s.lifetime() - now
-	return max(1, int((left+999)/1000))
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// chunkIndex reads the decimal number of a chunk, 1 to 31, without leading zeros.
+func chunkIndex(s string) (int, bool) {
+	n, err := strconv.Atoi(s)
+	return n, err == nil && n > 0 && n < 32 && strconv.Itoa(n) == s
+}
+
+// A cookieHeader is what a request's Cookie headers hold under our name.
+type cookieHeader struct {
+	named    sameNamed
+	chunks   []sameNamed // by number; allocated when the first is seen
+	numbered uint32      // bit i: there is a NAME.i, 0 < i < 32
+}
+
+// any reports whether the request has a cookie of ours.
+func (h *cookieHeader) any() bool { return h.named.count > 0 || h.numbered != 0 }
+
+// A sameNamed has the first values of the cookies of one name.
+type sameNamed struct {
+	values [maxTried]string
+	count  int // at most maxTried
+	more   int // how many were left out
+}
+
+func (n *sameNamed) add(value string) {
+	if n.count == maxTried {
+		n.more++
+		return
+	}
+	n.values[n.count] = value
+	n.count++
+}
+
+// scan finds our cookies in the lines of a Cookie header in one pass, without
+// parsing the others. Names are compared byte for byte (RFC 6265bis, section
+// 5.7); the work is linear in the header, the memory is not the header's. The values
+// of split cookies are put together: see join.
+func (f *cookieFormat) scan(h *cookieHeader, lines []string) {
+	for _, line := range lines {
+		for len(line) > 0 {
+			pair := line
+			if i := strings.IndexByte(line, ';'); i >= 0 {
+				pair, line = line[:i], line[i+1:]
+			} else {
+				line = ""
+			}
+			for pair != "" && (pair[0] == ' ' || pair[0] == '\t') {
+				pair = pair[1:]
+			}
+			if strings.HasPrefix(pair, f.name) {
+				h.add(f, trimSpace(pair[len(f.name):]))
+			}
+		}
+	}
+	h.join(f)
+}
+
+// add takes rest, which follows our name in a Cookie header up to the semicolon.
+func (h *cookieHeader) add(f *cookieFormat, rest string) {
+	if strings.HasPrefix(rest, "=") {
+		h.named.add(rest[1:])
+		return
+	}
+	suffix, value, ok := strings.Cut(rest, "=")
+	if !ok {
+		return
+	}
+	i, ok := chunkIndex(strings.TrimPrefix(suffix, "."))
+	if !ok || suffix[0] != '.' {
+		return
+	}
+	h.numbered |= 1 << i
+	if i < f.maxChunks {
+		if h.chunks == nil {
+			h.chunks = make([]sameNamed, f.maxChunks)
+		}
+		h.chunks[i].add(value)
+	}
+}
+
+// join puts split tokens together, each from the parts that have its place among
+// their namesakes: the n-th split cookie from the n-th NAME.i of each number. If that
+// mixes two tokens, they do not authenticate. A token whose parts are missing, or
+// more than are allowed, becomes "".
+//
+// The order is that of the request: a browser sends the longest path first.
+func (h *cookieHeader) join(f *cookieFormat) {
+	split := 0
+	for i, value := range h.named.values[:h.named.count] {
+		if head, first, ok := strings.Cut(value, "."); ok { // no token contains a dot
+			h.named.values[i] = h.joined(f, head, first, split)
+			split++
+		}
+	}
+}
+
+func (h *cookieHeader) joined(f *cookieFormat, head, first string, nth int) string {
+	n, ok := chunkIndex(head)
+	if !ok || n < 2 || n > f.maxChunks || h.chunks == nil {
+		return ""
+	}
+	parts := []string{first}
+	for i := 1; i < n; i++ {
+		if chunk := &h.chunks[i]; nth < chunk.count && len(chunk.values[nth]) <= maxSetCookie {
+			parts = append(parts, chunk.values[nth])
+		} else {
+			return ""
+		}
+	}
+	return strings.Join(parts, "")
 }

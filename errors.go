@@ -28,20 +28,39 @@ var (
 	ErrTooLarge = errors.New("sealed: session too large")
 )
 
+// A Reason says why a token was rejected, in a constant word or two, fit for the
+// label of a counter.
+type Reason string
+
+// The reasons, each with the error that Get returns for it.
+const (
+	ReasonMalformed   Reason = "malformed"     // not a token of this version, or too long (ErrInvalid)
+	ReasonUnknownKey  Reason = "unknown key"   // no key of the ring has its key's ID (ErrInvalid)
+	ReasonRevokedKey  Reason = "revoked key"   // its key was revoked (ErrInvalid)
+	ReasonTampered    Reason = "tampered"      // it does not authenticate, or is for another cookie name or Purpose (ErrInvalid)
+	ReasonUndecodable Reason = "undecodable"   // its data does not fit the session type, or it has an unknown extension (ErrInvalid)
+	ReasonNotYetValid Reason = "not yet valid" // it was created in the future (ErrInvalid)
+	ReasonExpired     Reason = "expired"       // past its Expires (ErrExpired)
+	ReasonIdle        Reason = "idle"          // unused for the idle timeout (ErrExpired)
+	ReasonRevoked     Reason = "revoked"       // the revocation list has it (ErrRevoked)
+	ReasonUnverified  Reason = "unverified"    // the revocation list cannot say (ErrUnverified)
+	ReasonStaleKeys   Reason = "stale keys"    // the keyring has expired (ErrUnverified)
+	ReasonDuplicate   Reason = "duplicate"     // another cookie of the same name was preferred, or four had been tried
+)
+
 // A rejection is why a token gives no session: an error that is one of the
 // exported sentinels, and the reason to count it under. It quotes nothing of
 // the token.
 type rejection struct {
 	err    error
-	reason string // for Event.Reason
+	reason Reason
 }
 
 func (r *rejection) Error() string { return r.err.Error() }
-
 func (r *rejection) Unwrap() error { return r.err }
 
 // reject makes a rejection. The detail follows the sentinel's text.
-func reject(sentinel error, reason, detail string) *rejection {
+func reject(sentinel error, reason Reason, detail string) *rejection {
 	if detail != "" {
 		sentinel = fmt.Errorf("%w: %s", sentinel, detail)
 	}
@@ -49,15 +68,27 @@ func reject(sentinel error, reason, detail string) *rejection {
 }
 
 var (
-	rejectMalformed   = reject(ErrInvalid, "malformed", "malformed")
-	rejectUnknownKey  = reject(ErrInvalid, "unknown key", "unknown key")
-	rejectRevokedKey  = reject(ErrInvalid, "revoked key", "revoked key")
-	rejectTampered    = reject(ErrInvalid, "tampered", "tampered, or sealed for another cookie name or purpose")
-	rejectRecord      = reject(ErrInvalid, "undecodable", "not a record, or one with an unknown extension")
-	rejectNotYetValid = reject(ErrInvalid, "not yet valid", "created in the future")
-	rejectExpired     = reject(ErrExpired, "expired", "past its lifetime")
-	rejectIdle        = reject(ErrExpired, "idle", "unused for too long")
-	rejectRevoked     = reject(ErrRevoked, "revoked", "")
-	rejectStaleKeys   = reject(ErrUnverified, "stale keys", "no news of revoked keys for too long")
-	rejectDuplicate   = reject(ErrInvalid, "duplicate", "another cookie of the same name was preferred")
+	rejectMalformed   = reject(ErrInvalid, ReasonMalformed, "malformed")
+	rejectUnknownKey  = reject(ErrInvalid, ReasonUnknownKey, "unknown key")
+	rejectRevokedKey  = reject(ErrInvalid, ReasonRevokedKey, "revoked key")
+	rejectTampered    = reject(ErrInvalid, ReasonTampered, "tampered, or sealed for another cookie name or purpose")
+	rejectRecord      = reject(ErrInvalid, ReasonUndecodable, "not a record, or one with an unknown extension")
+	rejectNotYetValid = reject(ErrInvalid, ReasonNotYetValid, "created in the future")
+	rejectExpired     = reject(ErrExpired, ReasonExpired, "past its lifetime")
+	rejectIdle        = reject(ErrExpired, ReasonIdle, "unused for too long")
+	rejectRevoked     = reject(ErrRevoked, ReasonRevoked, "")
+	rejectStaleKeys   = reject(ErrUnverified, ReasonStaleKeys, "no news of revoked keys for too long")
+	rejectDuplicate   = reject(ErrInvalid, ReasonDuplicate, "another cookie of the same name was preferred")
 )
+
+// reasonOf returns the reason of a rejection.
+func reasonOf(err error) Reason {
+	if r, ok := errors.AsType[*rejection](err); ok {
+		return r.reason
+	}
+	return ""
+}
+
+func isRevoked(err error) bool { return err != nil && errors.Is(err, ErrRevoked) }
+
+func isUnverified(err error) bool { return err != nil && errors.Is(err, ErrUnverified) }

@@ -213,11 +213,11 @@ func ExampleConfig_observe() {
 	}))
 	counters := new(expvar.Map)
 	sessions := shopSessions(testKeys(), func(ctx context.Context, e sealed.Event) {
-		counters.Add(string(e.Kind)+" "+e.Reason, 1)
+		counters.Add(string(e.Kind)+" "+string(e.Reason), 1)
 		switch {
 		case e.Kind == sealed.EventRevocationFailed, e.Kind == sealed.EventLateChange:
 			logger.ErrorContext(ctx, "session", "event", e.Kind, "error", e.Err)
-		case e.Reason == "tampered":
+		case e.Reason == sealed.ReasonTampered:
 			logger.WarnContext(ctx, "session", "event", e.Kind, "reason", e.Reason, "key", e.KeyID)
 		}
 	})

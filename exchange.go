@@ -2,35 +2,47 @@ package sealed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// revokeTimeout bounds a revocation that goes on after the client has gone.
-const revokeTimeout = 10 * time.Second
+// An exchange is what one request does to its session, and what its response sets.
+type exchange[T any] struct {
+	*core[T]
+	header http.Header // of the request
 
-// pending is what a response does to the cookie.
-type pending uint8
+	mu        sync.Mutex
+	committed atomic.Bool // the headers are complete; changed under mu
+	finished  bool        // the handler has returned or panicked
+	*state[T]             // nil until the session is asked for
+}
+
+// cookieAction is what a response does to the session's cookie.
+type cookieAction uint8
 
 const (
-	leave pending = iota
-	write
-	remove
+	leaveCookie cookieAction = iota
+	setCookie
+	deleteCookie
 )
 
 // state is what an exchange knows once its session was asked for.
 type state[T any] struct {
 	session   session[T]
-	others    []record // further sessions that the client has, for Destroy
-	loaded    int64    // when it was asked for, as Unix time in milliseconds
-	leftover  uint32   // see presented
-	pending   pending  // what becomes of the cookie
-	present   bool     // the request has a cookie of ours
-	begun     bool     // the session was begun in this request: the client has none
-	destroyed bool     // the cookie is to be deleted, if no session is begun
-	exempt    bool     // this request has revoked all sessions of the subject
+	others    []record     // further sessions that the client has, for Destroy
+	readAt    int64        // when it was asked for, as Unix time in milliseconds
+	numbered  uint32       // see cookieHeader
+	action    cookieAction // what becomes of the cookie
+	presented bool         // the request has a cookie of ours
+	begun     bool         // the session was begun in this request: the client has none
+	destroyed bool         // the cookie is to be deleted, if no session is begun
+	exempt    bool         // this request has revoked all sessions of the subject
 
 	buf [144]byte // where a small session is opened
 }
@@ -40,54 +52,67 @@ func (e *exchange[T]) load(ctx context.Context) {
 	if e.state != nil {
 		return
 	}
-	m := e.m
-	var p presented
-	m.format.scan(&p, e.request.Header["Cookie"])
-	st := &state[T]{loaded: nowMilli(), present: p.present(), leftover: p.leftover}
+	var h cookieHeader
+	e.cookies.scan(&h, e.header["Cookie"])
+	st := &state[T]{readAt: time.Now().UnixMilli(), presented: h.named.count > 0 || h.numbered != 0, numbered: h.numbered}
 	st.session.err = ErrNoSession
 	var asked bool
-	for i, token := range p.tokens(&m.format) {
+	for i, token := range h.named.values[:h.named.count] {
 		if i == 0 {
-			m.open(ctx, &st.session, st.buf[:0], token, m.cookieAssociated, st.loaded, &asked)
+			e.policy.open(ctx, &st.session, &e.cookie, st.buf[:0], token, st.readAt, &asked)
 			continue
 		}
 		other := new(session[T])
-		m.open(ctx, other, nil, token, m.cookieAssociated, st.loaded, &asked)
-		m.prefer(ctx, st, other)
+		e.policy.open(ctx, other, &e.cookie, nil, token, st.readAt, &asked)
+		e.choose(ctx, st, other)
 	}
-	if p.named.count > 0 {
-		m.observeOpened(ctx, &st.session)
+	if h.named.count > 0 {
+		e.tellOpened(ctx, &st.session)
 	}
-	if p.named.more > 0 {
-		m.observe(ctx, Event{Kind: EventRejected, Reason: rejectDuplicate.reason, Err: rejectDuplicate})
+	if h.named.more > 0 {
+		e.observe.tell(ctx, Event{Kind: EventRejected, Reason: rejectDuplicate.reason, Err: rejectDuplicate})
 	}
 	e.state = st
 }
 
-// prefer keeps the better of the request's session and other, and reports the
-// one that is not used.
-func (m *Manager[T]) prefer(ctx context.Context, st *state[T], other *session[T]) {
-	if other.usedLast(&st.session) {
+// choose makes the better of the request's session and other its session, and
+// reports the one that is not used.
+func (e *exchange[T]) choose(ctx context.Context, st *state[T], other *session[T]) {
+	if other.preferredTo(&st.session) {
 		st.session, *other = *other, st.session
 	}
-	if other.alive() {
+	if other.usableByCopy() {
 		st.others = append(st.others, other.record)
 	}
-	if other.exists() {
+	if other.candidate() {
 		other.err = rejectDuplicate
 	}
-	m.observeOpened(ctx, other)
+	e.tellOpened(ctx, other)
 }
 
-func (e *exchange[T]) get(ctx context.Context) (T, error) {
+func (e *exchange[T]) tellOpened(ctx context.Context, s *session[T]) {
+	if e.observe != nil {
+		e.observe.tell(ctx, s.event())
+	}
+}
+
+func (e *exchange[T]) get(ctx context.Context) (v T, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.load(ctx)
-	var v T
 	if e.session.err != nil {
 		return v, e.session.err
 	}
-	return e.m.take(&e.session)
+	return e.copyData()
+}
+
+// copyData returns a copy of the session's data that nobody else has.
+func (e *exchange[T]) copyData() (v T, err error) {
+	if s := &e.session; s.decoded {
+		v, s.value, s.decoded = s.value, v, false
+		return v, nil
+	}
+	return v, e.policy.payload.decode(e.session.record.data, &v)
 }
 
 func (e *exchange[T]) info(ctx context.Context) (Info, error) {
@@ -100,9 +125,9 @@ func (e *exchange[T]) info(ctx context.Context) (Info, error) {
 	return e.session.info(), nil
 }
 
-// revokesSubject notes that this request revokes a subject's sessions, and
-// returns when its own was created, if it is one of them.
-func (e *exchange[T]) revokesSubject(ctx context.Context, subject string) (created time.Time) {
+// exemptOwn notes that this request revokes a subject's sessions, and returns when
+// its own was created, if it is one of them.
+func (e *exchange[T]) exemptOwn(ctx context.Context, subject string) (created time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.load(ctx)
@@ -113,173 +138,151 @@ func (e *exchange[T]) revokesSubject(ctx context.Context, subject string) (creat
 	return unixMilli(e.session.record.created)
 }
 
-// changeable refuses changes that could not reach the client.
-func (e *exchange[T]) changeable(ctx context.Context) error {
+// prepareChange loads the session, and refuses changes that could not reach the
+// client. Apart from that, expired says whether the keyring has.
+func (e *exchange[T]) prepareChange(ctx context.Context) (expired, err error) {
 	if e.committed.Load() || e.finished {
-		e.m.observe(ctx, Event{Kind: EventLateChange, Err: ErrCommitted})
-		return ErrCommitted
+		e.observe.tell(ctx, Event{Kind: EventLateChange, Err: ErrCommitted})
+		return nil, ErrCommitted
 	}
 	e.load(ctx)
-	e.dropCompromised(ctx)
-	return nil
+	expired, compromised := e.keys.recheck(e.session.key)
+	e.drop(ctx, compromised)
+	return expired, nil
 }
 
-// dropCompromised ends the request's session if its key was revoked or removed
-// since it was opened: to seal it anew would carry a forgery over to a good key.
-func (e *exchange[T]) dropCompromised(ctx context.Context) {
-	s := &e.session
-	if s.err != nil || s.key == nil {
-		return
+// drop ends the request's session if its key was compromised since it was opened.
+func (e *exchange[T]) drop(ctx context.Context, compromised error) {
+	if s := &e.session; compromised != nil && s.err == nil {
+		s.err, e.action = compromised, leaveCookie
+		e.tellOpened(ctx, s)
 	}
-	switch k := e.m.keys.find(s.key.key.id); {
-	case k == nil:
-		s.err = rejectUnknownKey
-	case k.revoked:
-		s.err = rejectRevokedKey
-	default:
-		return
-	}
-	e.pending = leave
-	e.m.observeOpened(ctx, s)
 }
 
 func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.changeable(ctx); err != nil {
+	expired, err := e.prepareChange(ctx)
+	if err != nil {
 		return err
 	}
-	if e.session.unverified() {
+	if errors.Is(e.session.err, ErrUnverified) {
 		return e.session.err
 	}
-	if err := e.m.keys.fresh(); err != nil {
-		return err
+	if expired != nil {
+		return expired
 	}
 	var v T
-	var err error
 	var next session[T]
-	before := e.m.zero
+	before := e.policy.payload.zero
 	if e.session.err == nil {
-		if v, err = e.m.take(&e.session); err != nil {
+		if v, err = e.copyData(); err != nil {
 			return err
 		}
 		next, before = e.session, e.session.record.data
 	}
 	change(&v)
-	if err := e.m.put(&next, &v); err != nil {
+	if err := e.policy.setData(&next, &v); err != nil {
 		return err
 	}
 	if bytes.Equal(next.record.data, before) {
 		return nil
 	}
-	if e.begun && bytes.Equal(next.record.data, e.m.zero) {
+	if e.begun && bytes.Equal(next.record.data, e.policy.payload.zero) {
 		e.forget() // it holds nothing again: there is nothing to send
 		return nil
 	}
-	now := nowMilli()
+	now := time.Now().UnixMilli()
 	if e.session.err != nil || next.subject != e.session.subject {
-		return e.replace(ctx, &next, now)
+		return e.renewAs(ctx, &next, now)
 	}
-	if !e.prefetch() {
+	if !e.prefetched() {
 		next.touch(now)
 	}
-	return e.keep(&next, now)
+	return e.setSession(&next, now)
 }
 
 // forget takes back a session that was begun in this request.
 func (e *exchange[T]) forget() {
 	e.session = session[T]{err: ErrNoSession}
-	e.begun, e.pending = false, leave
+	e.begun, e.action = false, leaveCookie
 	if e.destroyed {
-		e.pending = remove
+		e.action = deleteCookie
 	}
 }
 
 func (e *exchange[T]) renew(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.changeable(ctx); err != nil {
+	expired, err := e.prepareChange(ctx)
+	if err != nil {
 		return err
 	}
-	if e.session.err != nil {
-		return e.session.err
-	}
-	if err := e.m.keys.fresh(); err != nil {
+	if err := cmp.Or(e.session.err, expired); err != nil {
 		return err
 	}
 	next := e.session
-	return e.replace(ctx, &next, nowMilli())
+	return e.renewAs(ctx, &next, time.Now().UnixMilli())
 }
 
-// keep makes next the request's session, if it fits.
-func (e *exchange[T]) keep(next *session[T], now int64) error {
-	if err := e.m.fits(next, now); err != nil {
+// setSession makes next the request's session, if it fits.
+func (e *exchange[T]) setSession(next *session[T], now int64) error {
+	if err := e.cookies.fits(next.record, next.maxAge(now)); err != nil {
 		return err
 	}
 	e.begun = e.begun || e.session.err != nil
 	e.exempt = e.exempt && e.session.subject == next.subject
 	e.session = *next
-	e.pending = write
+	e.action = setCookie
 	return nil
 }
 
-// replace makes next the request's session under a new ID, and revokes the one
+// renewAs makes next the request's session under a new ID, and revokes the one
 // before it, if that had a subject. Without Config.Subject any may have.
-func (e *exchange[T]) replace(ctx context.Context, next *session[T], now int64) error {
+func (e *exchange[T]) renewAs(ctx context.Context, next *session[T], now int64) error {
 	old := e.session
 	if old.err == nil && old.issued {
-		// A session that has ended since it was opened must not begin anew. The
-		// request that revoked all of a subject's goes on with this one.
+		// Check again: the session may have been revoked since it was opened, and
+		// renewing it would resurrect it. The request that called RevokeSubject is
+		// exempt, so that it can stay logged in.
 		subject := old.subject
 		if e.exempt {
 			subject = ""
 		}
-		if err := e.m.judge(ctx, &old, now, subject); err != nil {
+		if err := e.policy.judge(ctx, &old, now, subject); err != nil {
 			return err
 		}
 	}
-	if err := e.m.begin(ctx, next, now); err != nil {
+	if err := e.policy.begin(ctx, next, now); err != nil {
 		return err
 	}
-	if err := e.m.fits(next, now); err != nil {
+	if err := e.cookies.fits(next.record, next.maxAge(now)); err != nil {
 		return err
 	}
 	if old.err == nil && old.issued {
-		if old.subject == "" && e.m.config.Subject != nil {
+		if old.subject == "" && e.policy.subject != nil {
 			e.others = append(e.others, old.record) // nobody's: it ends with Destroy only
-		} else if err := e.revoke(ctx, old.record); err != nil {
+		} else if err := e.revokeSession(ctx, &old.record); err != nil {
 			return err
 		}
 	}
 	if old.err == nil {
-		e.m.observe(ctx, Event{Kind: EventRenewed, ID: next.record.id})
+		e.observe.tell(ctx, Event{Kind: EventRenewed, ID: next.record.id})
 	}
-	return e.keep(next, now)
-}
-
-// revoke revokes one session. It does so even if the client has gone: who clicks
-// on logout and closes the window is to be logged out.
-func (e *exchange[T]) revoke(ctx context.Context, r record) error {
-	if e.m.config.Revocations == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
-	defer cancel()
-	until := unixMilli(r.created + r.expires).Add(maxSkew)
-	return e.m.revoke(ctx, Revocation{ID: r.id, Until: until})
+	return e.setSession(next, now)
 }
 
 func (e *exchange[T]) destroy(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.changeable(ctx); err != nil {
+	if _, err := e.prepareChange(ctx); err != nil {
 		return err
 	}
 	s := &e.session
-	if s.err == nil || s.alive() {
-		e.m.observe(ctx, Event{Kind: EventDestroyed, ID: s.record.id})
+	if s.err == nil || s.usableByCopy() {
+		e.observe.tell(ctx, Event{Kind: EventDestroyed, ID: s.record.id})
 	}
-	if s.alive() {
+	if s.usableByCopy() {
 		e.others = append(e.others, s.record)
 	}
 	e.destroyed = true
@@ -290,7 +293,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	var failed []record
 	var errs []error
 	for _, r := range e.others {
-		if err := e.revoke(ctx, r); err != nil {
+		if err := e.revokeSession(ctx, &r); err != nil {
 			failed, errs = append(failed, r), append(errs, err)
 		}
 	}
@@ -298,32 +301,31 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// refresh decides whether a session that was only read needs a new cookie: its
-// last use is to be recorded, or it is sealed with a key that is retiring.
-func (e *exchange[T]) refresh() {
+// refresh has a session that was only read set a new cookie if it needs one: its
+// last use is to be recorded, or another key than its own seals now.
+func (e *exchange[T]) refresh(key *ringKey) {
 	s := &e.session
-	if e.pending != leave || s.err != nil || !s.issued || e.m.keys.fresh() != nil {
+	if !s.issued || e.action != leaveCookie {
+		return
+	}
+	due := s.touchDue(e.readAt) && !e.prefetched()
+	if !due && key.key.id == s.key.key.id || e.keys.checkExpiry() != nil {
 		return
 	}
 	next := *s
-	due := s.touchDue(e.loaded) && !e.prefetch()
 	if due {
-		next.touch(e.loaded)
+		next.touch(e.readAt)
 	}
-	reseal := e.m.keys.sealingKey(s.key, e.loaded).key.id != s.key.key.id
-	if !due && !reseal {
-		return
-	}
-	if e.m.fits(&next, e.loaded) != nil {
+	if e.cookies.fits(next.record, next.maxAge(e.readAt)) != nil {
 		return // the configuration leaves less room than before: keep the cookie
 	}
-	*s, e.pending = next, write
+	*s, e.action = next, setCookie
 }
 
-// prefetch reports whether nobody may ever see the response (Fetch, section
+// prefetched reports whether nobody may ever see the response (Fetch, section
 // "Sec-Purpose"; browsers send "prefetch", or "prefetch;prerender").
-func (e *exchange[T]) prefetch() bool {
-	for _, v := range e.request.Header["Sec-Purpose"] {
+func (e *exchange[T]) prefetched() bool {
+	for _, v := range e.header["Sec-Purpose"] {
 		if strings.HasPrefix(v, "prefetch") {
 			return true
 		}
@@ -334,18 +336,23 @@ func (e *exchange[T]) prefetch() bool {
 // setCookies returns the Set-Cookie lines of the response, if any, and the event
 // to report when they are set.
 func (e *exchange[T]) setCookies(ctx context.Context) (lines []string, sealed Event) {
-	e.dropCompromised(ctx)
-	e.refresh()
-	f, s := &e.m.format, &e.session
-	switch e.pending {
-	case remove:
-		if e.present {
-			lines = append([]string{f.deletion()}, f.deletions(e.leftover)...)
+	s, now := &e.session, time.Now().UnixMilli()
+	var key *ringKey
+	if s.err == nil {
+		var compromised error
+		if key, compromised = e.keys.sealingKey(s.key, now); compromised != nil {
+			e.drop(ctx, compromised)
+		} else {
+			e.refresh(key)
 		}
-	case write:
-		now := nowMilli()
-		key := e.m.keys.sealingKey(s.key, now)
-		lines = f.lines(e.m.sealRecord(&s.record, key, e.m.cookieAssociated), s.maxAge(now), e.leftover)
+	}
+	switch e.action {
+	case deleteCookie:
+		if e.presented {
+			lines = append([]string{e.cookies.deletion()}, e.cookies.deletions(e.numbered)...)
+		}
+	case setCookie:
+		lines = e.cookies.lines(e.cookie.seal(&s.record, key), s.maxAge(now), e.numbered)
 		sealed = Event{Kind: EventSealed, ID: s.record.id, KeyID: key.text}
 		for _, line := range lines {
 			sealed.Bytes += len(line)

@@ -4,75 +4,47 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"sync"
-	"sync/atomic"
 )
 
-// An exchange is one request and its response. It is one allocation, with all
-// that the wrapped handler gets; the session's state follows when it is needed.
-type exchange[T any] struct {
-	m       *Manager[T]
-	request http.Request // for the wrapped handler
-	context requestContext[T]
-	writer  responseWriter[T]
-
-	mu        sync.Mutex
-	committed atomic.Bool // the headers are complete; changed under mu
-	finished  bool        // the handler has returned or panicked
-	*state[T]             // nil until the session is asked for
+// A requestScope is one request as it passes through the middleware. It is one
+// allocation, with all that the wrapped handler gets; the session's state follows
+// when it is needed.
+type requestScope[T any] struct {
+	exchange exchange[T]
+	request  http.Request // for the wrapped handler
+	context  requestContext[T]
+	writer   responseWriter
 }
 
-// requestContext is the context of the wrapped handler. Its key is the manager
-// itself, so that managers can be nested.
+// requestContext is the context of the wrapped handler. Its key is the manager's
+// core, so that managers can be nested.
 type requestContext[T any] struct {
 	context.Context
-	exchange *exchange[T]
+	scope *requestScope[T]
 }
 
 func (c *requestContext[T]) Value(key any) any {
-	if m, ok := key.(*Manager[T]); ok && m == c.exchange.m {
-		return c.exchange
+	if k, ok := key.(*core[T]); ok && k == c.scope.exchange.core {
+		return c.scope
 	}
 	return c.Context.Value(key)
 }
 
-func (m *Manager[T]) exchange(ctx context.Context) (*exchange[T], error) {
-	if e, ok := ctx.Value(m).(*exchange[T]); ok {
-		return e, nil
-	}
-	return nil, ErrNoHandler
-}
-
-// Handler returns a handler that gives next access to the session by the
-// request's context. It decrypts nothing until the session is asked for.
-//
-// The cookie is set when next sends its headers: at the first WriteHeader (but
-// not for an informational status, such as 103 Early Hints), Write, ReadFrom,
-// Flush or Hijack, or when it returns. If it panics before, nothing is set. The
-// writer that next gets can flush, hijack, push and copy by [io.ReaderFrom]
-// exactly if the server's can, also through [http.ResponseController].
-//
-// A response whose handler read the session gets "Vary: Cookie"; one that sets
-// the cookie gets "Cache-Control: no-store", unless next has chosen private or
-// no-store, so that no cache can hand a session to somebody else (RFC 9111,
-// section 7.3). After a hijack, next writes the headers itself: they are in
-// Header.
-//
-// Handlers may be nested: those of one manager share one session per request.
-// Nested managers need cookies of different names.
-func (m *Manager[T]) Handler(next http.Handler) http.Handler {
+// handler is Manager.Handler.
+func (c *core[T]) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if outer, err := m.exchange(r.Context()); err == nil && outer.serves(r) {
+		if outer, ok := r.Context().Value(c).(*requestScope[T]); ok && outer.serves(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		e := &exchange[T]{m: m}
-		e.context = requestContext[T]{r.Context(), e}
-		e.writer = responseWriter[T]{w, e}
-		copyWithContext(&e.request, r, &e.context)
+		s := &requestScope[T]{}
+		s.exchange.core, s.exchange.header = c, r.Header
+		s.context = requestContext[T]{r.Context(), s}
+		s.writer = responseWriter{w, s}
+		copyWithContext(&s.request, r, &s.context)
 		returned := false
-		defer func() { e.finish(r, returned) }()
-		next.ServeHTTP(e.writer.capable(), &e.request)
+		defer func() { s.finish(r, returned) }()
+		next.ServeHTTP(s.writer.capable(), &s.request)
 		returned = true
 	})
 }
@@ -83,46 +55,61 @@ func copyWithContext(dst, r *http.Request, ctx context.Context) {
 	*dst = *r.WithContext(ctx)
 }
 
-// serves reports whether the exchange is r's too: it is still under way, and r
+// serves reports whether the scope is r's too: it is still under way, and r
 // carries the same cookies. A handler may serve requests that it makes up, with
 // the context of its own, for somebody else.
-func (e *exchange[T]) serves(r *http.Request) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return !e.finished && slices.Equal(e.request.Header["Cookie"], r.Header["Cookie"])
+func (s *requestScope[T]) serves(r *http.Request) bool {
+	s.exchange.mu.Lock()
+	defer s.exchange.mu.Unlock()
+	return !s.exchange.finished && slices.Equal(s.exchange.header["Cookie"], r.Header["Cookie"])
 }
 
 // finish ends the exchange: what is changed later could not be sent. It commits
 // unless the handler has panicked. It copies to the outer request what the
 // server and outer handlers look for there: the form, whose temporary files the
 // server deletes, and the pattern that a ServeMux matched.
-func (e *exchange[T]) finish(outer *http.Request, returned bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.finished = true
-	if outer.Pattern != e.request.Pattern {
-		outer.Pattern = e.request.Pattern
+func (s *requestScope[T]) finish(outer *http.Request, returned bool) {
+	s.exchange.mu.Lock()
+	defer s.exchange.mu.Unlock()
+	s.exchange.finished = true
+	if outer.Pattern != s.request.Pattern {
+		outer.Pattern = s.request.Pattern
 	}
-	if outer.MultipartForm == nil && e.request.MultipartForm != nil {
-		outer.MultipartForm = e.request.MultipartForm
+	if outer.MultipartForm == nil && s.request.MultipartForm != nil {
+		outer.MultipartForm = s.request.MultipartForm
 	}
-	if returned && e.state != nil && !e.committed.Load() {
-		e.complete(e.writer.Header())
+	if returned && !s.exchange.committed.Load() {
+		s.complete()
 	}
 }
 
 // commit completes the response's headers before they are sent, once. Who writes
-// meanwhile waits: the headers must not leave before they are complete.
-func (e *exchange[T]) commit() {
-	if e.committed.Load() {
+// at the same time waits: the headers must not leave before they are complete.
+func (s *requestScope[T]) commit() {
+	if s.exchange.committed.Load() {
 		return // spares later writes the lock
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.committed.Load() && !e.finished {
-		defer e.committed.Store(true)
-		if e.state != nil {
-			e.complete(e.writer.Header())
-		}
+	s.exchange.mu.Lock()
+	defer s.exchange.mu.Unlock()
+	if !s.exchange.committed.Load() && !s.exchange.finished {
+		defer s.exchange.committed.Store(true)
+		s.complete()
+	}
+}
+
+// complete sets the headers that follow from the session, if it was asked for.
+func (s *requestScope[T]) complete() {
+	e, ctx := &s.exchange, s.context.Context
+	if e.state == nil {
+		return
+	}
+	lines, sealed := e.setCookies(ctx)
+	if h := s.writer.Header(); e.action == leaveCookie {
+		varyByCookie(h)
+	} else {
+		replaceCookies(h, lines, e.cookies.owns)
+	}
+	if e.observe != nil && sealed.Kind != "" {
+		e.observe.tell(ctx, sealed)
 	}
 }

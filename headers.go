@@ -13,19 +13,21 @@ var (
 	cacheNoStore = []string{"no-store"}
 )
 
-// complete sets the headers that follow from the session, which was asked for.
-func (e *exchange[T]) complete(h http.Header) {
+// varyByCookie tells caches that the response is for the sender of these cookies.
+func varyByCookie(h http.Header) {
 	if vary := h["Vary"]; len(vary) == 0 {
 		h["Vary"] = varyCookie
 	} else if !hasToken(vary, "Cookie") && !hasToken(vary, "*") {
 		h["Vary"] = append(vary, "Cookie")
 	}
-	lines, sealed := e.setCookies(e.context.Context)
-	if e.pending == leave {
-		return
-	}
+}
+
+// replaceCookies sets Set-Cookie lines in the place of those for the same cookies, and
+// keeps the response from others.
+func replaceCookies(h http.Header, lines []string, owned func(string) bool) {
+	varyByCookie(h)
 	if existing := h["Set-Cookie"]; len(existing) > 0 {
-		lines = append(slices.DeleteFunc(slices.Clone(existing), e.m.format.owns), lines...)
+		lines = append(slices.DeleteFunc(slices.Clone(existing), owned), lines...)
 	}
 	if len(lines) == 0 {
 		delete(h, "Set-Cookie")
@@ -33,9 +35,6 @@ func (e *exchange[T]) complete(h http.Header) {
 	}
 	h["Set-Cookie"] = lines
 	noStore(h)
-	if sealed.Kind != "" {
-		e.m.observe(e.context.Context, sealed)
-	}
 }
 
 // noStore keeps caches from storing a response, unless the handler has seen to

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"encoding/hex"
+	"errors"
 	"time"
 )
 
@@ -9,11 +10,35 @@ import (
 // secret: nobody can make a token from it.
 type ID [16]byte
 
+// ParseID reads what [ID.String] returns: 32 hexadecimal digits.
+func ParseID(text string) (ID, error) {
+	var id ID
+	if len(text) != hex.EncodedLen(len(id)) {
+		return ID{}, errNotAnID
+	}
+	if _, err := hex.Decode(id[:], []byte(text)); err != nil {
+		return ID{}, errNotAnID
+	}
+	return id, nil
+}
+
+// It quotes nothing: what was taken for an ID may be a token.
+var errNotAnID = errors.New("sealed: a session ID has 32 hexadecimal digits")
+
 // String returns the ID as 32 hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
 // MarshalText returns what String returns.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText sets the ID to what [ParseID] reads. An error leaves it as it was.
+func (id *ID) UnmarshalText(text []byte) error {
+	parsed, err := ParseID(string(text))
+	if err == nil {
+		*id = parsed
+	}
+	return err
+}
 
 // Info describes a session. Times are in UTC, to the millisecond.
 type Info struct {
@@ -26,6 +51,3 @@ type Info struct {
 }
 
 func unixMilli(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
-
-// Times without a type are Unix time in milliseconds, durations milliseconds.
-func nowMilli() int64 { return time.Now().UnixMilli() }

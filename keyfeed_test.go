@@ -239,7 +239,7 @@ func TestDestroyUnderAnExpiredRing(t *testing.T) {
 	}
 	var kinds []string
 	for _, e := range events {
-		kinds = append(kinds, string(e.Kind)+" "+e.Reason)
+		kinds = append(kinds, string(e.Kind)+" "+string(e.Reason))
 		if e.ID == (sealed.ID{}) {
 			t.Errorf("the event %q has no session ID", e.Kind)
 		}

@@ -274,21 +274,41 @@ func primaryOf(keys []*ringKey, now time.Time) *ringKey {
 	return next
 }
 
-// sealingKey returns the key to seal a session with that current opened, nil
-// for a new one. It is the primary, or current where that is newer: another
-// instance, whose clock is ahead, has activated it already, and going back
-// would make the two seal in turns.
-func (r *Keyring) sealingKey(current *ringKey, nowMilli int64) *ringKey {
-	now := time.UnixMilli(nowMilli)
-	for _, k := range r.snapshot() {
-		if k.revoked {
-			continue
-		}
-		if !k.activates.After(now) || (current != nil && k.key.id == current.key.id) {
-			return k
+// sealingKey returns the key to seal a session with that current opened, nil for a
+// new one. It is the primary, or current where that is newer: another instance,
+// whose clock is ahead, has activated it already, and going back would make the two
+// seal in turns. If current would not open anything now, the error says why: to
+// re-encrypt what it opened would carry a forgery over to a good key.
+func (r *Keyring) sealingKey(current *ringKey, nowMilli int64) (*ringKey, error) {
+	keys, now := r.snapshot(), time.UnixMilli(nowMilli)
+	if err := recheck(keys, current); err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if !k.revoked && (!k.activates.After(now) || current != nil && k.key.id == current.key.id) {
+			return k, nil
 		}
 	}
-	return primaryOf(r.snapshot(), now)
+	return primaryOf(keys, now), nil
+}
+
+// recheck says why a key, which opened a token earlier, would not open it now, and
+// apart from that whether the ring has expired. k may be nil: there was no token.
+func (r *Keyring) recheck(k *ringKey) (expired, err error) {
+	return r.checkExpiry(), recheck(r.snapshot(), k)
+}
+
+func recheck(keys []*ringKey, k *ringKey) error {
+	if k == nil {
+		return nil
+	}
+	switch now := at(keys, k.key.id); {
+	case now == nil:
+		return rejectUnknownKey
+	case now.revoked:
+		return rejectRevokedKey
+	}
+	return nil
 }
 
 // seal seals plaintext in place: token is a header, room for a nonce, the
@@ -308,35 +328,35 @@ func (k *ringKey) open(token, associated []byte) ([]byte, error) {
 	return k.aead.Open(ciphertext[:0], nonce, ciphertext, associated)
 }
 
-// fresh returns an error that is ErrUnverified if the ring has expired.
-func (r *Keyring) fresh() error {
+// checkExpiry returns an error that is ErrUnverified if the ring has expired.
+func (r *Keyring) checkExpiry() error {
 	if t := r.expires.Load(); t != nil && !time.Now().Before(*t) {
 		return rejectStaleKeys
 	}
 	return nil
 }
 
-// fetch is find that asks for news of a key which the ring does not have, unless
-// the request has asked already: it may have several cookies, and waits once.
-func (r *Keyring) fetch(ctx context.Context, id keyID, asked *bool) *ringKey {
-	k := r.find(id)
-	if k != nil || *asked {
-		return k
+// fetch returns the key with that ID, or why nothing opens with it; a revoked key
+// comes with the error. Apart from that, expired says whether the ring has. It asks
+// for news of a key that the ring does not have, unless the request has asked
+// already: it may have several cookies, and waits once.
+func (r *Keyring) fetch(ctx context.Context, id keyID, asked *bool) (k *ringKey, expired, err error) {
+	k = r.find(id)
+	if k == nil && !*asked {
+		if refresh := r.refresh.Load(); refresh != nil {
+			*asked = true
+			(*refresh)(ctx)
+			k = r.find(id)
+		}
 	}
-	refresh := r.refresh.Load()
-	if refresh == nil {
-		return nil
+	expired = r.checkExpiry()
+	switch {
+	case k == nil && expired != nil:
+		return nil, expired, expired // it may only not have heard of the key
+	case k == nil:
+		return nil, nil, rejectUnknownKey
+	case k.revoked:
+		return k, expired, rejectRevokedKey
 	}
-	*asked = true
-	(*refresh)(ctx)
-	return r.find(id)
-}
-
-// unknown says why a key that the ring does not have opens nothing. A ring that
-// has expired may only not have heard of it.
-func (r *Keyring) unknown() error {
-	if err := r.fresh(); err != nil {
-		return err
-	}
-	return rejectUnknownKey
+	return k, expired, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -17,10 +16,18 @@ const (
 	maxElements = 1 << 16
 )
 
-// initCodec prepares the encoding of T, and encodes its zero value.
-func (m *Manager[T]) initCodec() error {
-	if err := checkType(reflect.TypeFor[T](), map[reflect.Type]bool{}); err != nil {
-		return err
+// A payload encodes the application's T as CBOR, and decodes it.
+type payload[T any] struct {
+	encoding cbor.EncMode
+	decoding cbor.DecMode
+	zero     []byte // the zero T, encoded
+	simple   bool   // see simpleType
+}
+
+func newPayload[T any]() (p payload[T], err error) {
+	t := reflect.TypeFor[T]()
+	if err := checkType(t, map[reflect.Type]bool{}); err != nil {
+		return p, err
 	}
 	// The Core Deterministic Encoding of RFC 8949, section 4.2.1, with times
 	// to the nanosecond, in UTC: the default would cut them to seconds in
@@ -36,33 +43,44 @@ func (m *Manager[T]) initCodec() error {
 
 		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}
-	var err error
-	if m.encoding, err = encode.EncMode(); err != nil {
-		return err
+	if p.encoding, err = encode.EncMode(); err != nil {
+		return p, err
 	}
-	if m.decoding, err = decode.DecMode(); err != nil {
-		return err
+	if p.decoding, err = decode.DecMode(); err != nil {
+		return p, err
 	}
-	m.plain = plain(reflect.TypeFor[T](), 0)
+	p.simple = simpleType(t, 0)
 	var zero T
-	if m.zero, err = m.encode(&zero); err != nil {
-		return fmt.Errorf("session type %v: %w", reflect.TypeFor[T](), err)
+	if p.zero, err = p.encoding.Marshal(&zero); err != nil {
+		return p, fmt.Errorf("session type %v: its zero value cannot be encoded: %w", t, err)
 	}
-	return nil
+	return p, nil
 }
 
-func (m *Manager[T]) encode(v *T) ([]byte, error) {
-	data, err := m.encoding.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("sealed: the session cannot be encoded: %w", err)
+// encode encodes v, and checks that the data decodes again: what would not come back
+// must not be accepted. Of a simple type only text can be wrong, so it looks at that
+// alone; any other it decodes, and returns the value to save Get the work.
+func (p *payload[T]) encode(v *T) (data []byte, value T, decoded bool, err error) {
+	if data, err = p.encoding.Marshal(v); err != nil {
+		return nil, value, false, fmt.Errorf("sealed: the session cannot be encoded: %w", err)
 	}
-	return data, nil
+	if !p.simple {
+		err = p.decoding.Unmarshal(data, &value)
+		decoded = true
+	} else if !validText(data) {
+		err = errors.New("it has text that is not UTF-8")
+	}
+	if err != nil {
+		var none T
+		return nil, none, false, fmt.Errorf("sealed: the session would not decode again: %w", err)
+	}
+	return data, value, decoded, nil
 }
 
 // decode decodes data, which parseRecord returned, into v. Its error says
 // nothing of the data, only of types.
-func (m *Manager[T]) decode(data []byte, v *T) error {
-	err := m.decoding.Unmarshal(data, v)
+func (p *payload[T]) decode(data []byte, v *T) error {
+	err := p.decoding.Unmarshal(data, v)
 	if err == nil {
 		return nil
 	}
@@ -70,80 +88,12 @@ func (m *Manager[T]) decode(data []byte, v *T) error {
 	if mismatch, ok := errors.AsType[*cbor.UnmarshalTypeError](err); ok {
 		detail = fmt.Sprintf("CBOR %s does not fit %s, a %s", mismatch.CBORType, cmp.Or(mismatch.StructFieldName, "the session"), mismatch.GoType)
 	}
-	return reject(ErrInvalid, "undecodable", detail)
+	return reject(ErrInvalid, ReasonUndecodable, detail)
 }
 
-// take returns a copy of the session's data that nobody else has.
-func (m *Manager[T]) take(s *session[T]) (T, error) {
-	if s.fresh {
-		v := s.value
-		var none T
-		s.value, s.fresh = none, false
-		return v, nil
-	}
-	var v T
-	return v, m.decode(s.record.data, &v)
-}
-
-// put makes v the session's data, with its subject and terms. Data that would not
-// come back must not be accepted. The error says why; s is then of no use.
-func (m *Manager[T]) put(s *session[T], v *T) error {
-	data, err := m.encode(v)
-	if err != nil {
-		return err
-	}
-	value, fresh, err := m.comesBack(data)
-	if err != nil {
-		return fmt.Errorf("sealed: the session would not decode again: %w", err)
-	}
-	terms, err := m.termsOf(v)
-	if err != nil {
-		return err
-	}
-	s.err, s.record.data, s.terms, s.subject = nil, data, terms, m.subject(v)
-	s.value, s.fresh = value, fresh
-	return nil
-}
-
-// comesBack tells whether data decodes, which was encoded here. There is no need to
-// try where text is all that can be wrong; otherwise it returns what was decoded.
-func (m *Manager[T]) comesBack(data []byte) (value T, fresh bool, err error) {
-	if !m.plain {
-		var decoded T
-		err := m.decoding.Unmarshal(data, &decoded)
-		return decoded, err == nil, err
-	}
-	if !validText(data) {
-		err = errors.New("it has text that is not UTF-8")
-	}
-	return value, false, err
-}
-
-// validText reports whether all text in b is UTF-8, where b is what our encoder has
-// made of plain types. Items that hold others are only heads before them, so that
-// there is nothing to descend into.
-func validText(b []byte) bool {
-	for len(b) > 0 {
-		major := b[0] &^ 0x1f
-		if major == cborSimple { // its argument may be a float: no number to check
-			n := 1
-			if info := b[0] & 0x1f; info >= 24 && info <= 27 {
-				n += 1 << (info - 24)
-			}
-			b = b[min(n, len(b)):]
-			continue
-		}
-		n, rest, ok := cutHead(b, major)
-		switch {
-		case !ok:
-			return false
-		case major == cborText, major == cborBytes:
-			if n > uint64(len(rest)) || major == cborText && !utf8.Valid(rest[:n]) {
-				return false
-			}
-			rest = rest[n:]
-		}
-		b = rest
-	}
-	return true
+// itemLen returns the length of the first CBOR item in b.
+func (p *payload[T]) itemLen(b []byte) (int, error) {
+	var item cbor.RawMessage
+	rest, err := p.decoding.UnmarshalFirst(b, &item)
+	return len(b) - len(rest), err
 }

@@ -41,9 +41,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // A Manager reads and writes sessions of type T. Make it with [New]. Its
@@ -52,20 +51,61 @@ import (
 // The methods that take a context need that of a request which passed through
 // [Manager.Handler], and return [ErrNoHandler] for any other; RevokeSubject,
 // Seal and Open work without a request.
-type Manager[T any] struct {
-	keys   *Keyring
-	config Config[T]
-	terms  Terms // those of config, with defaults
+type Manager[T any] struct{ core core[T] }
 
-	format           cookieFormat
-	cookieAssociated string // see associatedSuffix
-	plainAssociated  string
-
-	encoding cbor.EncMode
-	decoding cbor.DecMode
-	zero     []byte // the zero T
-	plain    bool   // see plain
+// New returns a manager of sessions of type T, sealed with keys.
+//
+// T is encoded by [github.com/fxamacker/cbor/v2] in deterministic CBOR: use its
+// struct tags, integer keys make small cookies. A type that cannot be encoded
+// is an error, and so is one that would lose its data, such as a struct with
+// unexported fields only. The error names everything that is wrong.
+func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
+	var errs []error
+	if keys == nil || primaryOf(keys.snapshot(), time.Now()) == nil {
+		errs = append(errs, errors.New("no keys: use NewKeyring or ParseKeyring"))
+	}
+	if !aeadAvailable() {
+		errs = append(errs, errors.New("the cipher XChaCha20-Poly1305 is not available under GODEBUG=fips140=only, as FIPS 140 does not approve it"))
+	}
+	if len(config.Purpose) > 255 {
+		errs = append(errs, fmt.Errorf("the Purpose has %d bytes, more than 255", len(config.Purpose)))
+	}
+	cookies, cookieErr := newCookieFormat(config.Cookie)
+	terms := config.terms()
+	payload, payloadErr := newPayload[T]()
+	errs = append(errs, cookieErr, terms.check(), payloadErr)
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("sealed: configuration: %w", err)
+	}
+	itemLen := payload.itemLen
+	return &Manager[T]{core[T]{
+		policy:  policy[T]{payload, terms, config.TermsFor, config.Subject, config.Revocations},
+		cookies: cookies,
+		cookie:  sealer{keys, associatedSuffix(cookies.name, config.Purpose), itemLen},
+		bare:    sealer{keys, associatedSuffix("", config.Purpose), itemLen},
+		keys:    keys,
+		observe: config.Observe,
+	}}, nil
 }
+
+// Handler returns a handler that gives next access to the session by the
+// request's context. It decrypts nothing until the session is asked for.
+//
+// The cookie is set when next sends its headers: at the first WriteHeader (but
+// not for an informational status, such as 103 Early Hints), Write, ReadFrom,
+// Flush or Hijack, or when it returns. If it panics before, nothing is set. The
+// writer that next gets can flush, hijack, push and copy by [io.ReaderFrom]
+// exactly if the server's can, also through [http.ResponseController].
+//
+// A response whose handler read the session gets "Vary: Cookie"; one that sets
+// the cookie gets "Cache-Control: no-store", unless next has chosen private or
+// no-store, so that no cache can hand a session to somebody else (RFC 9111,
+// section 7.3). After a hijack, next writes the headers itself: they are in
+// Header.
+//
+// Handlers may be nested: those of one manager share one session per request.
+// Nested managers need cookies of different names.
+func (m *Manager[T]) Handler(next http.Handler) http.Handler { return m.core.handler(next) }
 
 // Get returns the request's session. If there is none, the error says why, and
 // is one of [ErrNoSession], [ErrInvalid], [ErrExpired], [ErrRevoked] and
@@ -157,68 +197,30 @@ func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
 //
 // It is an error without a revocation list and for the subject "".
 func (m *Manager[T]) RevokeSubject(ctx context.Context, subject string) error {
-	if m.config.Revocations == nil {
-		return errors.New("sealed: RevokeSubject needs Config.Revocations")
+	if m.core.policy.list == nil {
+		return errNoList
 	}
 	if subject == "" {
-		return errors.New("sealed: RevokeSubject needs a subject")
+		return errNoSubject
 	}
-	before := time.Now()
+	var own time.Time
 	if e, err := m.exchange(ctx); err == nil {
-		// The request's own session may be a little ahead of this clock: see
-		// dateAhead.
-		if created := e.revokesSubject(ctx, subject); created.After(before) {
-			before = created
-		}
+		own = e.exemptOwn(ctx, subject)
 	}
-	longest := m.terms.Lifetime
-	if m.config.TermsFor != nil {
-		longest = maxLifetime // whatever TermsFor may say of those sessions
-	}
-	return m.revoke(ctx, Revocation{Subject: subject, Before: before, Until: before.Add(longest + maxSkew)})
-}
-
-// revoke adds to the list, which there is.
-func (m *Manager[T]) revoke(ctx context.Context, r Revocation) error {
-	err := m.config.Revocations.Revoke(ctx, r)
-	if err != nil {
-		err = fmt.Errorf("sealed: revocation failed: %w", err)
-		m.observe(ctx, Event{Kind: EventRevocationFailed, Err: err, ID: r.ID})
-	}
-	return err
+	return m.core.revokeSubject(ctx, subject, own)
 }
 
 // Seal returns a token with a new session that holds data, for other carriers
 // than cookies: a header, a link, a native application. It opens with Open only,
 // never as a cookie. The token is at most 64 KiB long; larger is [ErrTooLarge].
 func (m *Manager[T]) Seal(data T) (string, error) {
-	ctx := context.Background()
-	if err := m.keys.fresh(); err != nil {
-		return "", err
-	}
-	var s session[T]
-	if err := m.put(&s, &data); err != nil {
-		return "", err
-	}
-	now := nowMilli()
-	if err := m.begin(ctx, &s, now); err != nil {
-		return "", err
-	}
-	if n := base64url.EncodedLen(overhead + s.record.size()); n > maxTokenText {
-		return "", fmt.Errorf("%w: the token would have %d bytes, more than %d", ErrTooLarge, n, maxTokenText)
-	}
-	key := m.keys.sealingKey(nil, now)
-	token := base64url.EncodeToString(m.sealRecord(&s.record, key, m.plainAssociated))
-	m.observe(ctx, Event{Kind: EventSealed, ID: s.record.id, KeyID: key.text, Bytes: len(token)})
-	return token, nil
+	return m.core.seal(context.Background(), &data)
 }
 
 // Open opens a token from Seal. The errors are those of Get; the idle timeout
 // counts from Seal, as nothing records the use of such a token.
 func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
-	var s session[T]
-	m.open(ctx, &s, nil, token, m.plainAssociated, nowMilli(), new(bool))
-	m.observeOpened(ctx, &s)
+	s := m.core.open(ctx, token)
 	if s.err != nil {
 		var zero T
 		return zero, Info{}, s.err
@@ -226,37 +228,9 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 	return s.value, s.info(), nil
 }
 
-// New returns a manager of sessions of type T, sealed with keys.
-//
-// T is encoded by [github.com/fxamacker/cbor/v2] in deterministic CBOR: use its
-// struct tags, integer keys make small cookies. A type that cannot be encoded
-// is an error, and so is one that would lose its data, such as a struct with
-// unexported fields only. The error names everything that is wrong.
-func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
-	m := &Manager[T]{keys: keys, config: config}
-	var errs []error
-	if keys == nil || primaryOf(keys.snapshot(), time.Now()) == nil {
-		errs = append(errs, errors.New("no keys: use NewKeyring or ParseKeyring"))
+func (m *Manager[T]) exchange(ctx context.Context) (*exchange[T], error) {
+	if scope, ok := ctx.Value(&m.core).(*requestScope[T]); ok {
+		return &scope.exchange, nil
 	}
-	if !aeadAvailable() {
-		errs = append(errs, errors.New("the cipher XChaCha20-Poly1305 is not available under GODEBUG=fips140=only, as FIPS 140 does not approve it"))
-	}
-	var err error
-	if m.format, err = config.Cookie.format(); err != nil {
-		errs = append(errs, err)
-	}
-	if len(config.Purpose) > 255 {
-		errs = append(errs, fmt.Errorf("the Purpose has %d bytes, more than 255", len(config.Purpose)))
-	}
-	m.terms = Terms{Lifetime: config.Lifetime, IdleTimeout: config.IdleTimeout, Persistent: config.Persistent}
-	if m.terms.Lifetime == 0 {
-		m.terms.Lifetime = defaultLifetime
-	}
-	errs = append(errs, m.terms.check(), m.initCodec())
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("sealed: configuration: %w", err)
-	}
-	m.cookieAssociated = associatedSuffix(m.format.name, config.Purpose)
-	m.plainAssociated = associatedSuffix("", config.Purpose)
-	return m, nil
+	return nil, ErrNoHandler
 }

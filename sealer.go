@@ -2,59 +2,42 @@ package sealed
 
 import (
 	"context"
-	"slices"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
-// itemLen returns the length of the first CBOR item in b.
-func (m *Manager[T]) itemLen(b []byte) (int, error) {
-	var item cbor.RawMessage
-	rest, err := m.decoding.UnmarshalFirst(b, &item)
-	return len(b) - len(rest), err
+// A sealer turns records into tokens for one carrier, and back: for cookies of one
+// name, or for tokens outside cookies. It knows nothing of what a session means.
+type sealer struct {
+	keys    *Keyring
+	suffix  string                    // see associatedSuffix
+	itemLen func([]byte) (int, error) // the length of the first CBOR item
 }
 
-// sealRecord returns the token. The one buffer holds the associated data and,
-// behind it, the token.
-func (m *Manager[T]) sealRecord(r *record, key *ringKey, suffix string) []byte {
-	n := headerSize + len(suffix)
-	b := make([]byte, 0, n+overhead+r.size())
-	b = append(appendHeader(b, key.key.id), suffix...)
-	b = appendHeader(b, key.key.id)
-	b = r.append(b[:len(b)+nonceSize])
-	return key.seal(b[n:], b[:n])
+// seal returns the token.
+func (s *sealer) seal(r *record, key *ringKey) []byte {
+	token, associated := encodeToken(r, key.key.id, s.suffix)
+	return key.seal(token, associated)
 }
 
-// openRecord opens a token in text and returns the key that sealed it, where
-// that is known. The one buffer, buf if it is large enough, is laid out as in
-// sealRecord, and the record's data stays in it.
-func (m *Manager[T]) openRecord(ctx context.Context, buf []byte, text, suffix string, asked *bool) (r record, key *ringKey, err error) {
-	if len(text) > maxTokenText {
-		return record{}, nil, rejectMalformed
-	}
-	n := headerSize + len(suffix)
-	b, err := appendDecoded(slices.Grow(buf, n+base64url.DecodedLen(len(text)))[:n], text)
-	if err != nil {
-		return record{}, nil, rejectMalformed
-	}
-	token := b[n:]
-	id, ok := tokenKeyID(token)
+// open opens a token in text and returns the key that sealed it, where that is
+// known. If the ring has expired, the error says so of a token that is good
+// otherwise. The record's data stays in buf, if that is large enough. For asked see
+// Keyring.fetch.
+func (s *sealer) open(ctx context.Context, buf []byte, text string, asked *bool) (record, *ringKey, error) {
+	token, associated, id, ok := decodeToken(buf, text, s.suffix)
 	if !ok {
 		return record{}, nil, rejectMalformed
 	}
-	switch key = m.keys.fetch(ctx, id, asked); {
-	case key == nil:
-		return record{}, nil, m.keys.unknown()
-	case key.revoked:
-		return record{}, key, rejectRevokedKey
+	key, expired, err := s.keys.fetch(ctx, id, asked)
+	if err != nil {
+		return record{}, key, err
 	}
-	copy(b[copy(b, token[:headerSize]):n], suffix)
-	plaintext, err := key.open(token, b[:n:n])
+	plaintext, err := key.open(token, associated)
 	if err != nil {
 		return record{}, key, rejectTampered
 	}
-	if r, ok = parseRecord(plaintext, m.itemLen); !ok {
+	r, ok := parseRecord(plaintext, s.itemLen)
+	if !ok {
 		return record{}, key, rejectRecord
 	}
-	return r, key, nil
+	return r, key, expired
 }

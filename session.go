@@ -1,8 +1,14 @@
 package sealed
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
+	"sort"
 )
+
+// Times without a type are Unix time in milliseconds, durations milliseconds.
 
 // A session is one session at work, or why there is none.
 type session[T any] struct {
@@ -13,10 +19,10 @@ type session[T any] struct {
 	subject string
 	terms   *Terms // nobody changes it
 
-	// value is record.data decoded, while fresh: it is given away once, as
-	// whoever has it may change what it points to.
-	value T
-	fresh bool
+	// value is record.data decoded, while decoded is set. It is handed out once,
+	// as whoever has it may change what it points to.
+	value   T
+	decoded bool
 }
 
 // lifetime returns the milliseconds from creation to the end: what was sealed
@@ -25,9 +31,9 @@ func (s *session[T]) lifetime() int64 {
 	return min(s.record.expires, s.terms.Lifetime.Milliseconds())
 }
 
-// expired judges the session's times. Those up to maxSkew in the future are
-// accepted, as another instance's clock may be ahead.
-func (s *session[T]) expired(now int64) error {
+// checkTimes says why the session is not valid at a time. Times up to maxSkew in the
+// future are accepted, as another instance's clock may be ahead.
+func (s *session[T]) checkTimes(now int64) error {
 	age := now - s.record.created
 	switch idle := s.terms.IdleTimeout.Milliseconds(); {
 	case s.record.lastUsed-age > maxSkew.Milliseconds():
@@ -38,6 +44,47 @@ func (s *session[T]) expired(now int64) error {
 		return rejectIdle
 	}
 	return nil
+}
+
+// touch moves the time of last use to now. It never goes back, nor beyond the
+// session's end.
+func (s *session[T]) touch(now int64) {
+	s.record.lastUsed = min(max(s.record.lastUsed, now-s.record.created), s.record.expires)
+}
+
+// touchDue reports whether the time of last use is worth a new cookie.
+func (s *session[T]) touchDue(now int64) bool {
+	unused := now - s.record.created - s.record.lastUsed
+	return s.terms.IdleTimeout > 0 && unused >= s.terms.IdleTimeout.Milliseconds()/4
+}
+
+// preferredTo reports whether s rather than other should be the request's session,
+// when both cookies have our name: a candidate wins over one that is none, then the
+// later use.
+func (s *session[T]) preferredTo(other *session[T]) bool {
+	if s.candidate() != other.candidate() {
+		return s.candidate()
+	}
+	return s.record.created+s.record.lastUsed > other.record.created+other.record.lastUsed
+}
+
+// candidate reports whether s is a session, or may be one: a session that cannot be
+// verified counts, so that an older one does not take its place.
+func (s *session[T]) candidate() bool { return s.err == nil || isUnverified(s.err) }
+
+// usableByCopy reports whether another client with a copy of the cookie could still
+// use the session, whatever it is worth here: it authenticated, and was not revoked.
+// The idle timeout does not count, since a copy has a last use of its own.
+func (s *session[T]) usableByCopy() bool { return s.issued && !isRevoked(s.err) }
+
+// maxAge returns the cookie's Max-Age in seconds, or -1 for a cookie that ends
+// with the browser.
+func (s *session[T]) maxAge(now int64) int {
+	if !s.terms.Persistent {
+		return -1
+	}
+	left := s.record.created + s.lifetime() - now
+	return max(1, int((left+999)/1000))
 }
 
 func (s *session[T]) info() Info {
@@ -54,35 +101,143 @@ func (s *session[T]) info() Info {
 	return info
 }
 
-// touch moves the time of last use to now. It never goes back, nor beyond the
-// session's end.
-func (s *session[T]) touch(now int64) {
-	s.record.lastUsed = min(max(s.record.lastUsed, now-s.record.created), s.record.expires)
-}
-
-// touchDue reports whether the time of last use is worth a new cookie.
-func (s *session[T]) touchDue(now int64) bool {
-	unused := now - s.record.created - s.record.lastUsed
-	return s.terms.IdleTimeout > 0 && unused >= s.terms.IdleTimeout.Milliseconds()/4
-}
-
-// usedLast reports whether s is rather the session of the request than other,
-// of two cookies of one name: it is one, and was used later. One that cannot be
-// verified counts as a session, so that an older one does not take its place.
-func (s *session[T]) usedLast(other *session[T]) bool {
-	if s.exists() != other.exists() {
-		return s.exists()
+// event says how opening the session's token has ended.
+func (s *session[T]) event() Event {
+	e := Event{Kind: EventOpened, ID: s.record.id}
+	if s.key != nil {
+		e.KeyID = s.key.text
 	}
-	return s.record.created+s.record.lastUsed > other.record.created+other.record.lastUsed
+	if s.err != nil {
+		e.Kind, e.Err, e.Reason = EventRejected, s.err, reasonOf(s.err)
+	}
+	return e
 }
 
-// alive reports whether another client with a copy could still use the session,
-// whatever it is worth here: it authenticated, and was not revoked. The idle
-// timeout does not count, since a copy has a last use of its own.
-func (s *session[T]) alive() bool {
-	return s.issued && !errors.Is(s.err, ErrRevoked)
+// A policy has the rules by which sessions begin, and are judged: the application's
+// type, its terms and subjects, and the revocation list.
+type policy[T any] struct {
+	payload  payload[T]
+	terms    Terms          // with defaults
+	termsFor func(T) Terms  // may be nil
+	subject  func(T) string // may be nil
+	list     RevocationList // may be nil
 }
 
-func (s *session[T]) exists() bool { return s.err == nil || s.unverified() }
+// open opens a token and judges its session at the time now. The session keeps buf,
+// if that is large enough for it. For asked see Keyring.fetch.
+func (p *policy[T]) open(ctx context.Context, s *session[T], carrier *sealer, buf []byte, text string, now int64, asked *bool) {
+	s.record, s.key, s.err = carrier.open(ctx, buf, text, asked)
+	// Under an expired ring a token that authenticates comes with its key.
+	s.issued = s.err == nil || s.key != nil && isUnverified(s.err)
+	if s.err != nil {
+		return
+	}
+	if s.err = p.payload.decode(s.record.data, &s.value); s.err != nil {
+		return
+	}
+	s.decoded = true
+	if s.err = p.describe(s, &s.value); s.err != nil {
+		s.err = &rejection{fmt.Errorf("%w: %w", ErrInvalid, s.err), ReasonUndecodable}
+		return
+	}
+	s.err = p.judge(ctx, s, now, s.subject)
+}
 
-func (s *session[T]) unverified() bool { return s.err != nil && errors.Is(s.err, ErrUnverified) }
+// describe sets what the application says of a session that holds v: its subject,
+// and its terms, which it checks.
+func (p *policy[T]) describe(s *session[T], v *T) error {
+	if p.subject != nil {
+		s.subject = p.subject(*v)
+	}
+	s.terms = &p.terms
+	if p.termsFor == nil {
+		return nil
+	}
+	t := p.termsFor(*v)
+	if t == (Terms{}) {
+		return nil
+	}
+	if t.Lifetime == 0 {
+		t.Lifetime = p.terms.Lifetime
+	}
+	if err := t.check(); err != nil {
+		return fmt.Errorf("sealed: Config.TermsFor: %w", err)
+	}
+	s.terms = &t
+	return nil
+}
+
+// judge says why a session, of that subject, is not valid at a time.
+func (p *policy[T]) judge(ctx context.Context, s *session[T], now int64, subject string) error {
+	if err := s.checkTimes(now); err != nil || p.list == nil {
+		return err
+	}
+	info := s.info()
+	info.Subject = subject
+	return p.checkList(ctx, info)
+}
+
+// checkList asks the revocation list.
+func (p *policy[T]) checkList(ctx context.Context, info Info) error {
+	err := p.list.Check(ctx, info)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrRevoked):
+		return rejectRevoked
+	case !errors.Is(err, ErrUnverified):
+		err = fmt.Errorf("%w: %w", ErrUnverified, err)
+	}
+	return &rejection{err, ReasonUnverified}
+}
+
+// setData makes v the session's data, with its subject and terms. The error says why
+// it cannot be; s is then of no use.
+func (p *policy[T]) setData(s *session[T], v *T) error {
+	data, value, decoded, err := p.payload.encode(v)
+	if err != nil {
+		return err
+	}
+	s.err, s.record.data, s.value, s.decoded = nil, data, value, decoded
+	return p.describe(s, v)
+}
+
+// begin gives the session a new ID and the deadlines of its terms.
+func (p *policy[T]) begin(ctx context.Context, s *session[T], now int64) error {
+	rand.Read(s.record.id[:])
+	s.issued = false
+	s.record.created, s.record.lastUsed = now, 0
+	s.record.expires = s.terms.Lifetime.Milliseconds()
+	ahead, err := p.postdate(ctx, s)
+	s.record.created += ahead
+	s.record.expires -= ahead // it ends when it would have
+	if err == nil && s.record.expires <= 0 {
+		err = rejectRevoked
+	}
+	return err
+}
+
+// postdate returns by how many milliseconds to date a new session ahead: by none,
+// unless the revocation list would take it for one of those that the subject had
+// before. That happens right after "log out everywhere": in the same millisecond,
+// or on an instance whose clock is behind. The session is then dated just after
+// that, if it is within the skew that every instance accepts. If it is not, the
+// list means this session too.
+func (p *policy[T]) postdate(ctx context.Context, s *session[T]) (int64, error) {
+	if p.list == nil || s.subject == "" {
+		return 0, nil
+	}
+	info := s.info()
+	revoked := func(ahead int) bool {
+		info.Created = unixMilli(s.record.created + int64(ahead))
+		return errors.Is(p.list.Check(ctx, info), ErrRevoked)
+	}
+	if !revoked(0) {
+		return 0, nil
+	}
+	most := int(maxSkew.Milliseconds())
+	if revoked(most) {
+		return 0, rejectRevoked
+	}
+	return int64(sort.Search(most, func(ahead int) bool { return !revoked(ahead) })), nil
+}

@@ -42,11 +42,11 @@ func checkType(t reflect.Type, seen map[reflect.Type]bool) error {
 	return nil
 }
 
-// plain reports whether whatever t holds decodes again when it was encoded, if its
-// text is UTF-8: it has no interfaces, no methods of its own that encode or decode it,
-// and no keys of maps that may become equal. It is no plain type either if it is deep,
-// or recursive, which is as deep as one likes.
-func plain(t reflect.Type, depth int) bool {
+// simpleType reports whether whatever t holds decodes again when it was encoded, if
+// its text is UTF-8: it has no interfaces, no methods of its own that encode or decode
+// it, and no keys of maps that may become equal. Types nested deeper than maxNesting/2,
+// recursive ones included, are not simple: decoding might hit the nesting limit.
+func simpleType(t reflect.Type, depth int) bool {
 	if depth > maxNesting/2 || marshals(t) || unmarshals(t) {
 		return false
 	}
@@ -56,12 +56,12 @@ func plain(t reflect.Type, depth int) bool {
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return true
 	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return plain(t.Elem(), depth+1)
+		return simpleType(t.Elem(), depth+1)
 	case reflect.Map:
-		return t.Key().Kind() == reflect.String && plain(t.Key(), depth+1) && plain(t.Elem(), depth+1)
+		return t.Key().Kind() == reflect.String && simpleType(t.Key(), depth+1) && simpleType(t.Elem(), depth+1)
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if !plain(t.Field(i).Type, depth+1) {
+			if !simpleType(t.Field(i).Type, depth+1) {
 				return false
 			}
 		}

@@ -86,7 +86,7 @@ type counter struct {
 func (c *counter) observe(ctx context.Context, e sealed.Event) {
 	name := string(e.Kind)
 	if e.Reason != "" {
-		name += ": " + e.Reason
+		name += ": " + string(e.Reason)
 	}
 	c.mu.Lock()
 	c.counts[name]++
@@ -94,7 +94,7 @@ func (c *counter) observe(ctx context.Context, e sealed.Event) {
 	switch {
 	case e.Kind == sealed.EventRevocationFailed, e.Kind == sealed.EventLateChange:
 		c.log.ErrorContext(ctx, "session", "event", e.Kind, "error", e.Err)
-	case e.Reason == "tampered", e.Reason == "revoked":
+	case e.Reason == sealed.ReasonTampered, e.Reason == sealed.ReasonRevoked:
 		c.log.WarnContext(ctx, "session", "event", e.Kind, "reason", e.Reason, "key", e.KeyID)
 	}
 }
