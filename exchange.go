@@ -15,13 +15,15 @@ import (
 // An exchange is what one request does to its session, and what its response sets.
 type exchange[T any] struct {
 	*core[T]
-	header http.Header // of the request
+	request *http.Request // as it came to the middleware
 
 	mu        sync.Mutex
 	committed atomic.Bool // the headers are complete; changed under mu
 	finished  bool        // the handler has returned or panicked
 	*state[T]             // nil until the session is asked for
 }
+
+func (e *exchange[T]) context() context.Context { return e.request.Context() }
 
 // cookieAction is what a response does to the session's cookie.
 type cookieAction uint8
@@ -53,7 +55,7 @@ func (e *exchange[T]) load(ctx context.Context) {
 		return
 	}
 	var h cookieHeader
-	e.cookies.scan(&h, e.header["Cookie"])
+	e.cookies.scan(&h, e.request.Header["Cookie"])
 	st := &state[T]{readAt: time.Now().UnixMilli(), presented: h.named.count > 0 || h.numbered != 0, numbered: h.numbered}
 	st.session.err = ErrNoSession
 	var asked bool
@@ -107,12 +109,16 @@ func (e *exchange[T]) get(ctx context.Context) (v T, err error) {
 }
 
 // copyData returns a copy of the session's data that nobody else has.
-func (e *exchange[T]) copyData() (v T, err error) {
-	if s := &e.session; s.decoded {
-		v, s.value, s.decoded = s.value, v, false
+func (e *exchange[T]) copyData() (T, error) {
+	s := &e.session
+	if s.decoded {
+		v := s.value
+		var none T
+		s.value, s.decoded = none, false
 		return v, nil
 	}
-	return v, e.policy.payload.decode(e.session.record.data, &v)
+	var v T
+	return v, e.policy.payload.decode(s.record.data, &v)
 }
 
 func (e *exchange[T]) info(ctx context.Context) (Info, error) {
@@ -301,62 +307,13 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// refresh has a session that was only read set a new cookie if it needs one: its
-// last use is to be recorded, or another key than its own seals now.
-func (e *exchange[T]) refresh(key *ringKey) {
-	s := &e.session
-	if !s.issued || e.action != leaveCookie {
-		return
-	}
-	due := s.touchDue(e.readAt) && !e.prefetched()
-	if !due && key.key.id == s.key.key.id || e.keys.checkExpiry() != nil {
-		return
-	}
-	next := *s
-	if due {
-		next.touch(e.readAt)
-	}
-	if e.cookies.fits(next.record, next.maxAge(e.readAt)) != nil {
-		return // the configuration leaves less room than before: keep the cookie
-	}
-	*s, e.action = next, setCookie
-}
-
 // prefetched reports whether nobody may ever see the response (Fetch, section
 // "Sec-Purpose"; browsers send "prefetch", or "prefetch;prerender").
 func (e *exchange[T]) prefetched() bool {
-	for _, v := range e.header["Sec-Purpose"] {
+	for _, v := range e.request.Header["Sec-Purpose"] {
 		if strings.HasPrefix(v, "prefetch") {
 			return true
 		}
 	}
 	return false
-}
-
-// setCookies returns the Set-Cookie lines of the response, if any, and the event
-// to report when they are set.
-func (e *exchange[T]) setCookies(ctx context.Context) (lines []string, sealed Event) {
-	s, now := &e.session, time.Now().UnixMilli()
-	var key *ringKey
-	if s.err == nil {
-		var compromised error
-		if key, compromised = e.keys.sealingKey(s.key, now); compromised != nil {
-			e.drop(ctx, compromised)
-		} else {
-			e.refresh(key)
-		}
-	}
-	switch e.action {
-	case deleteCookie:
-		if e.presented {
-			lines = append([]string{e.cookies.deletion()}, e.cookies.deletions(e.numbered)...)
-		}
-	case setCookie:
-		lines = e.cookies.lines(e.cookie.seal(&s.record, key), s.maxAge(now), e.numbered)
-		sealed = Event{Kind: EventSealed, ID: s.record.id, KeyID: key.text}
-		for _, line := range lines {
-			sealed.Bytes += len(line)
-		}
-	}
-	return lines, sealed
 }

@@ -61,21 +61,27 @@ func newPayload[T any]() (p payload[T], err error) {
 // must not be accepted. Of a simple type only text can be wrong, so it looks at that
 // alone; any other it decodes, and returns the value to save Get the work.
 func (p *payload[T]) encode(v *T) (data []byte, value T, decoded bool, err error) {
+	var none T
 	if data, err = p.encoding.Marshal(v); err != nil {
-		return nil, value, false, fmt.Errorf("sealed: the session cannot be encoded: %w", err)
+		return nil, none, false, fmt.Errorf("sealed: the session cannot be encoded: %w", err)
 	}
-	if !p.simple {
-		err = p.decoding.Unmarshal(data, &value)
-		decoded = true
-	} else if !validText(data) {
-		err = errors.New("it has text that is not UTF-8")
+	if p.simple {
+		if !validText(data) {
+			err = errNotUTF8
+		}
+	} else {
+		var again T
+		if err = p.decoding.Unmarshal(data, &again); err == nil {
+			return data, again, true, nil
+		}
 	}
 	if err != nil {
-		var none T
 		return nil, none, false, fmt.Errorf("sealed: the session would not decode again: %w", err)
 	}
-	return data, value, decoded, nil
+	return data, none, false, nil
 }
+
+var errNotUTF8 = errors.New("it has text that is not UTF-8")
 
 // decode decodes data, which parseRecord returned, into v. Its error says
 // nothing of the data, only of types.

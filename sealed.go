@@ -229,8 +229,8 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 }
 
 func (m *Manager[T]) exchange(ctx context.Context) (*exchange[T], error) {
-	if scope, ok := ctx.Value(&m.core).(*requestScope[T]); ok {
-		return &scope.exchange, nil
+	if e, ok := ctx.Value(&m.core).(*exchange[T]); ok {
+		return e, nil
 	}
 	return nil, ErrNoHandler
 }
