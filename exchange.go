@@ -41,7 +41,7 @@ type state[T any] struct {
 	readAt    int64        // when it was asked for, as Unix time in milliseconds
 	numbered  uint32       // see cookieHeader
 	action    cookieAction // what becomes of the cookie
-	presented bool         // the request has a cookie of ours
+	hasCookie bool         // the request has a cookie of ours
 	begun     bool         // the session was begun in this request: the client has none
 	destroyed bool         // the cookie is to be deleted, if no session is begun
 	exempt    bool         // this request has revoked all sessions of the subject
@@ -56,7 +56,7 @@ func (e *exchange[T]) load(ctx context.Context) {
 	}
 	var h cookieHeader
 	e.cookies.scan(&h, e.request.Header["Cookie"])
-	st := &state[T]{readAt: time.Now().UnixMilli(), presented: h.named.count > 0 || h.numbered != 0, numbered: h.numbered}
+	st := &state[T]{readAt: time.Now().UnixMilli(), hasCookie: h.named.count > 0 || h.numbered != 0, numbered: h.numbered}
 	st.session.err = ErrNoSession
 	var asked bool
 	for i, token := range h.named.values[:h.named.count] {

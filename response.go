@@ -93,7 +93,7 @@ func (e *exchange[T]) setCookies(ctx context.Context) (lines []string, sealed Ev
 	}
 	switch e.action {
 	case deleteCookie:
-		if e.presented {
+		if e.hasCookie {
 			lines = append([]string{e.cookies.deletion()}, e.cookies.deletions(e.numbered)...)
 		}
 	case setCookie:
