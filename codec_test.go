@@ -15,23 +15,9 @@ import (
 	"example.com/sealed"
 )
 
-// with runs a request that has exactly this Cookie header.
-func with[T any](t testing.TB, m *sealed.Manager[T], cookie ...string) (s T, res *http.Response, err error) {
-	t.Helper()
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header["Cookie"] = cookie
-	w := httptest.NewRecorder()
-	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		s, err = m.Get(r.Context())
-	})).ServeHTTP(w, r)
-	return s, w.Result(), err
-}
-
-const name = "__Host-session"
-
 // Every single-bit flip and every truncation of a token is invalid.
 func TestEveryBitCounts(t *testing.T) {
-	m, _ := mustForge(t)
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
 	token, err := m.Seal(Session{User: "alice", Cart: []string{"mug"}})
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +56,7 @@ func TestEveryBitCounts(t *testing.T) {
 // A token of another key, cookie name, purpose or version, and a record that is
 // not exactly in its one form.
 func TestForgedTokens(t *testing.T) {
-	m, f := mustForge(t)
+	m, f, _ := mustForge(t, sealed.Config[Session]{})
 	stranger := newForger(t, sealed.GenerateKey())
 	now, hour := time.Now().UnixMilli(), time.Hour.Milliseconds()
 	id := [16]byte{1, 2, 3}
@@ -120,7 +106,7 @@ func TestForgedTokens(t *testing.T) {
 		{"a promise of 2^32 elements", f.token(append(good[:33:33], 0xa1, 2, 0x9a, 0xff, 0xff, 0xff, 0xff), name, ""), sealed.ErrInvalid},
 		{"data of another type", f.token(plaintext(t, id, now, 0, hour, "text"), name, ""), sealed.ErrInvalid},
 	} {
-		s, res, err := with(t, m, name+"="+tt.token)
+		s, res, err := getWith(m, name+"="+tt.token)
 		if !errors.Is(err, tt.want) || (err == nil) != (s.User == "alice") {
 			t.Errorf("%s: %+v, %v, want %v", tt.what, s, err, tt.want)
 		}
@@ -132,7 +118,7 @@ func TestForgedTokens(t *testing.T) {
 
 // Of several cookies of the name the one used last wins, in any order.
 func TestCookieTossing(t *testing.T) {
-	m, f := mustForge(t)
+	m, f, _ := mustForge(t, sealed.Config[Session]{})
 	now, hour := time.Now().UnixMilli(), time.Hour.Milliseconds()
 	cookie := func(user string, created, lastUsed int64) string {
 		return name + "=" + f.token(plaintext(t, [16]byte{byte(created)}, created, lastUsed, hour, Session{User: user}), name, "")
@@ -159,7 +145,7 @@ func TestCookieTossing(t *testing.T) {
 		{"other case", []string{strings.Replace(newest, "__Host", "__host", 1), old}, "old"},
 	} {
 		for how, header := range map[string][]string{"in one line": {strings.Join(tt.cookies, "; ")}, "in several lines": tt.cookies, "tight": {strings.Join(tt.cookies, ";")}} {
-			s, res, err := with(t, m, header...)
+			s, res, err := getWith(m, header...)
 			if s.User != tt.want {
 				t.Errorf("%s, %s: got %q, %v, want %q", tt.what, how, s.User, err, tt.want)
 			}
@@ -173,8 +159,7 @@ func TestCookieTossing(t *testing.T) {
 // Logout ends all sessions that the request carries: one whose cookie has
 // another path would be the visitor's session next.
 func TestDestroyWithTossedCookies(t *testing.T) {
-	key := sealed.GenerateKey()
-	ring, _ := sealed.NewKeyring(key)
+	ring, key := ringAndKey(t)
 	list := &fakeList{}
 	m := mustNew(t, ring, sealed.Config[Session]{Revocations: list})
 	f := newForger(t, key)
@@ -199,7 +184,7 @@ func TestDestroyWithTossedCookies(t *testing.T) {
 
 // What a client can send costs a bounded amount of work, and never a panic.
 func TestHostileHeaders(t *testing.T) {
-	m, f := mustForge(t)
+	m, f, _ := mustForge(t, sealed.Config[Session]{})
 	chunked := mustNew(t, mustRing(t), sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 16}})
 	good := name + "=" + f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, 3_600_000, Session{User: "alice"}), name, "")
 	many := func(n int, pair string) string { return strings.Repeat(pair+"; ", n) }
@@ -232,7 +217,7 @@ func TestHostileHeaders(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			start := time.Now()
 			for range runs {
-				if s, _, err := with(t, m, header); err == nil || s.User != "" {
+				if s, _, err := getWith(m, header); err == nil || s.User != "" {
 					t.Errorf("%s: %+v, %v", what, s, err)
 				}
 			}
@@ -245,7 +230,7 @@ func TestHostileHeaders(t *testing.T) {
 				t.Errorf("%s: takes %v", what, took)
 			}
 		}
-		if s, _, err := with(t, m, good+"; "+header); s.User != "alice" {
+		if s, _, err := getWith(m, good+"; "+header); s.User != "alice" {
 			t.Errorf("%s: hides the good cookie before it: %v", what, err)
 		}
 	}
@@ -402,17 +387,17 @@ func TestChunks(t *testing.T) {
 		"no first":       header(byName(first, name+".1"), byName(first, name+".2")),
 		"another number": strings.Replace(header(second...), "=2.", "=3.", 1),
 	} {
-		if s, res, err := with(t, m, cookies); err == nil || s.User != "" || setsCookie(res) {
+		if s, res, err := getWith(m, cookies); err == nil || s.User != "" || setsCookie(res) {
 			t.Errorf("%s: %+v, %v", what, s, err)
 		}
 	}
 	// Two split cookies, of two paths: each is put together from its own.
 	both := header(byName(first, name), byName(first, name+".1"), byName(first, name+".2"), byName(first, name+".3"), byName(second, name), byName(second, name+".1"))
-	if s, _, err := with(t, m, both); err != nil || s.User != "alice" {
+	if s, _, err := getWith(m, both); err != nil || s.User != "alice" {
 		t.Errorf("two split cookies: %v", err)
 	}
 	// A manager that allows fewer does not read more.
-	if _, _, err := with(t, mustNew(t, mustRing(t), sealed.Config[Session]{}), header(second...)); !errors.Is(err, sealed.ErrInvalid) {
+	if _, _, err := getWith(mustNew(t, mustRing(t), sealed.Config[Session]{}), header(second...)); !errors.Is(err, sealed.ErrInvalid) {
 		t.Errorf("two chunks where one is allowed: %v", err)
 	}
 

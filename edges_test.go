@@ -19,8 +19,7 @@ import (
 
 func TestRing(t *testing.T) {
 	// A refused Revoke changes nothing.
-	first := sealed.GenerateKey()
-	ring, _ := sealed.NewKeyring(first)
+	ring, first := ringAndKey(t)
 	m := mustNew(t, ring, sealed.Config[Session]{})
 	b := newBrowser(t)
 	b.login(m, "alice")
@@ -198,7 +197,7 @@ func TestWriter(t *testing.T) {
 // Records: every truncation, every form of the extensions, every bound.
 func TestRecords(t *testing.T) {
 	var rec recorder
-	m, f, _ := forgeWith(t, sealed.Config[Session]{Observe: rec.observe})
+	m, f, _ := mustForge(t, sealed.Config[Session]{Observe: rec.observe})
 	now := time.Now().UnixMilli()
 	id := [16]byte{1}
 	good := plaintext(t, id, now, 500, hourMs, Session{User: "alice"})
@@ -257,8 +256,7 @@ func TestRecords(t *testing.T) {
 	}
 	// Names are matched exactly.
 	type plain struct{ User string }
-	key := sealed.GenerateKey()
-	ring, _ := sealed.NewKeyring(key)
+	ring, key := ringAndKey(t)
 	pm := mustNew(t, ring, sealed.Config[plain]{})
 	token := newForger(t, key).token(plaintext(t, id, now, 0, hourMs, map[string]string{"user": "mallory"}), "", "")
 	if s, _, err := pm.Open(t.Context(), token); err != nil || s.User != "" {
@@ -281,8 +279,7 @@ func TestRecords(t *testing.T) {
 
 // Cookie headers.
 func TestCookieHeaders(t *testing.T) {
-	key := sealed.GenerateKey()
-	ring, _ := sealed.NewKeyring(key)
+	ring, key := ringAndKey(t)
 	f := newForger(t, key)
 	one := mustNew(t, ring, sealed.Config[Session]{})
 	two := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 2}})
@@ -308,7 +305,7 @@ func TestCookieHeaders(t *testing.T) {
 		{"a chunk without its dot", two, name + "=2." + big[:2000] + "; " + name + "1=" + big[2000:], sealed.ErrInvalid},
 		{"a chunk with a leading zero", two, name + "=2." + big[:2000] + "; " + name + ".01=" + big[2000:], sealed.ErrInvalid},
 	} {
-		if s, _, err := with(t, tt.m, tt.header); !errors.Is(err, tt.want) || (err == nil) != (s.User == "alice") {
+		if s, _, err := getWith(tt.m, tt.header); !errors.Is(err, tt.want) || (err == nil) != (s.User == "alice") {
 			t.Errorf("%s: %v, want %v", tt.what, err, tt.want)
 		}
 	}
@@ -344,7 +341,7 @@ func TestCookieHeaders(t *testing.T) {
 			for _, c := range res.Cookies() {
 				pairs = append(pairs, c.Name+"="+c.Value)
 			}
-			if s, _, err := with(t, m, strings.Join(pairs, "; ")); err != nil || len(s.Flash) != n {
+			if s, _, err := getWith(m, strings.Join(pairs, "; ")); err != nil || len(s.Flash) != n {
 				lost++
 			}
 		}
@@ -477,7 +474,7 @@ func TestResealFits(t *testing.T) {
 	if _, err := ring.Rotate(0); err != nil {
 		t.Fatal(err)
 	}
-	if _, res, err := with(t, narrow, cookie); err != nil || setsCookie(res) {
+	if _, res, err := getWith(narrow, cookie); err != nil || setsCookie(res) {
 		t.Errorf("%v, %d Set-Cookie lines, want none", err, len(res.Header["Set-Cookie"]))
 	}
 }
@@ -486,8 +483,7 @@ func TestResealFits(t *testing.T) {
 func TestKeyDuringRequest(t *testing.T) {
 	for _, revoke := range []bool{true, false} {
 		var rec recorder
-		key := sealed.GenerateKey()
-		ring, _ := sealed.NewKeyring(key)
+		ring, key := ringAndKey(t)
 		m := mustNew(t, ring, sealed.Config[Session]{Observe: rec.observe})
 		b := newBrowser(t)
 		b.login(m, "alice")

@@ -11,34 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"example.com/sealed"
 	"example.com/sealed/revoke"
 )
-
-// recorder collects events, as "kind reason".
-type recorder struct {
-	events []sealed.Event
-}
-
-func (r *recorder) observe(_ context.Context, e sealed.Event) { r.events = append(r.events, e) }
-
-func (r *recorder) take() []string {
-	var s []string
-	for _, e := range r.events {
-		s = append(s, strings.TrimSpace(string(e.Kind)+" "+e.Reason))
-	}
-	r.events = nil
-	return s
-}
-
-func (r *recorder) want(t *testing.T, what string, want ...string) {
-	t.Helper()
-	if diff := cmp.Diff(want, r.take()); diff != "" {
-		t.Errorf("%s: events (-want +got):\n%s", what, diff)
-	}
-}
 
 // Each thing that an operator must be able to count is one event.
 func TestEvents(t *testing.T) {
@@ -82,14 +57,14 @@ func TestEvents(t *testing.T) {
 		rec.want(t, "revoked", "rejected revoked")
 		list.check = nil
 
-		with(t, m, b.cookie()+"; "+b.cookie()+"; "+name+"=x; "+name+"=x; "+name+"=x; "+name+"=x")
+		getWith(m, b.cookie()+"; "+b.cookie()+"; "+name+"=x; "+name+"=x; "+name+"=x; "+name+"=x")
 		rec.want(t, "six cookies", "rejected duplicate", "rejected malformed", "rejected malformed", "opened", "rejected duplicate")
-		with(t, m, name+"=AAAA")
+		getWith(m, name+"=AAAA")
 		rec.want(t, "malformed", "rejected malformed")
 		stranger := mustNew(t, mustRing(t), sealed.Config[Session]{})
 		other := newBrowser(t)
 		other.login(stranger, "mallory")
-		with(t, m, other.cookie())
+		getWith(m, other.cookie())
 		rec.want(t, "unknown key", "rejected unknown key")
 		cookie := b.cookie()
 		at := len(cookie) - 10
@@ -97,9 +72,9 @@ func TestEvents(t *testing.T) {
 		if cookie[at] == 'A' {
 			flipped = "B"
 		}
-		with(t, m, cookie[:at]+flipped+cookie[at+1:])
+		getWith(m, cookie[:at]+flipped+cookie[at+1:])
 		rec.want(t, "tampered", "rejected tampered")
-		_, _, err := with(t, mustNew(t, ring, sealed.Config[struct {
+		_, _, err := getWith(mustNew(t, ring, sealed.Config[struct {
 			User int `cbor:"1,keyasint"`
 		}]{Observe: rec.observe}), b.cookie())
 		rec.want(t, "another type", "rejected undecodable")
@@ -146,8 +121,7 @@ func TestEvents(t *testing.T) {
 // A token from the future has a reason of its own.
 func TestNotYetValidEvent(t *testing.T) {
 	var rec recorder
-	key := sealed.GenerateKey()
-	ring, _ := sealed.NewKeyring(key)
+	ring, key := ringAndKey(t)
 	m := mustNew(t, ring, sealed.Config[Session]{Observe: rec.observe})
 	at := time.Now().Add(time.Hour).UnixMilli()
 	token := newForger(t, key).token(plaintext(t, [16]byte{1}, at, 0, 3_600_000, Session{}), "", "")
@@ -161,8 +135,7 @@ func TestNotYetValidEvent(t *testing.T) {
 func TestEventsHoldNoSecrets(t *testing.T) {
 	const secret = "very-secret-user"
 	var printed strings.Builder
-	key := sealed.GenerateKey()
-	ring, _ := sealed.NewKeyring(key)
+	ring, key := ringAndKey(t)
 	m := mustNew(t, ring, sealed.Config[Session]{
 		Subject: user, Revocations: revoke.NewList(),
 		Observe: func(_ context.Context, e sealed.Event) { fmt.Fprintf(&printed, "%+v %v\n", e, e.Err) },
@@ -172,9 +145,9 @@ func TestEventsHoldNoSecrets(t *testing.T) {
 	cookie := b.cookie()
 	b.get(m)
 	b.visit(m, func(_ http.ResponseWriter, r *http.Request) { m.Destroy(r.Context()) })
-	with(t, m, cookie)
-	with(t, m, cookie[:40]+"x"+cookie[41:])
-	with(t, mustNew(t, ring, sealed.Config[struct {
+	getWith(m, cookie)
+	getWith(m, cookie[:40]+"x"+cookie[41:])
+	getWith(mustNew(t, ring, sealed.Config[struct {
 		User int `cbor:"1,keyasint"`
 	}]{Observe: func(_ context.Context, e sealed.Event) { fmt.Fprintf(&printed, "%+v %v\n", e, e.Err) }}), cookie)
 	for _, s := range []string{secret, cookie[len(name)+20:], key.Text()[13:]} {

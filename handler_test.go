@@ -45,32 +45,6 @@ func eachProtocol(t *testing.T, f func(t *testing.T, http2 bool)) {
 	}
 }
 
-// set changes the session, which every response below must carry.
-func set(t *testing.T, m *sealed.Manager[Session], r *http.Request) {
-	t.Helper()
-	if err := m.Update(r.Context(), func(s *Session) { s.User = "alice" }); err != nil {
-		t.Errorf("Update: %v", err)
-	}
-}
-
-// wantSession checks that the response's cookie holds the session.
-func wantSession(t *testing.T, m *sealed.Manager[Session], res *http.Response) {
-	t.Helper()
-	if n := len(res.Header["Set-Cookie"]); n != 1 {
-		t.Fatalf("%d Set-Cookie lines, want 1: %q", n, res.Header)
-	}
-	c := res.Cookies()[0]
-	if s, _, err := with(t, m, c.Name+"="+c.Value); err != nil || s.User != "alice" {
-		t.Errorf("the cookie holds %+v, %v", s, err)
-	}
-	if got := res.Header.Get("Cache-Control"); got != "no-store" {
-		t.Errorf("Cache-Control %q with a session's cookie, want no-store", got)
-	}
-	if got := res.Header.Get("Vary"); got != "Cookie" {
-		t.Errorf("Vary %q, want Cookie", got)
-	}
-}
-
 // However a handler answers, the cookie arrives, and what it can do with its
 // writer works.
 func TestCookieArrives(t *testing.T) {

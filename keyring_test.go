@@ -23,10 +23,6 @@ import (
 	"example.com/sealed"
 )
 
-func keyText(secret []byte) string {
-	return "sealed-key-1-" + base64.RawURLEncoding.EncodeToString(secret)
-}
-
 func TestKeyText(t *testing.T) {
 	for range 100 {
 		key := sealed.GenerateKey()
@@ -188,8 +184,7 @@ func states(ring *sealed.Keyring) string {
 // A key opens before it seals; no session is lost at any step.
 func TestRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		first := sealed.GenerateKey()
-		ring, _ := sealed.NewKeyring(first)
+		ring, first := ringAndKey(t)
 		m := mustNew(t, ring, sealed.Config[Session]{})
 		b := newBrowser(t)
 		b.login(m, "alice")
@@ -299,8 +294,7 @@ func TestAdd(t *testing.T) {
 }
 
 func TestRevokeAndRemoveKey(t *testing.T) {
-	first := sealed.GenerateKey()
-	ring, _ := sealed.NewKeyring(first)
+	ring, first := ringAndKey(t)
 	m := mustNew(t, ring, sealed.Config[Session]{})
 	b := newBrowser(t)
 	b.login(m, "alice")
@@ -355,8 +349,7 @@ func TestKeyRevokedDuringRequest(t *testing.T) {
 		"renew": (*sealed.Manager[Session]).Renew,
 	} {
 		for _, early := range []bool{true, false} {
-			key := sealed.GenerateKey()
-			ring, _ := sealed.NewKeyring(key)
+			ring, key := ringAndKey(t)
 			m := mustNew(t, ring, sealed.Config[Session]{})
 			b := newBrowser(t)
 			b.login(m, "mallory")

@@ -42,32 +42,8 @@ func (l *funcList) Revoke(_ context.Context, r sealed.Revocation) error {
 	return nil
 }
 
-// forgeWith is mustForge with a Config.
-func forgeWith(t testing.TB, config sealed.Config[Session]) (*sealed.Manager[Session], forger, *sealed.Keyring) {
-	t.Helper()
-	key := sealed.GenerateKey()
-	ring, err := sealed.NewKeyring(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mustNew(t, ring, config), newForger(t, key), ring
-}
-
-// request runs h under m with these Cookie lines.
-func request[T any](m *sealed.Manager[T], h func(http.ResponseWriter, *http.Request), cookie ...string) *http.Response {
-	r := httptest.NewRequest("GET", "/", nil)
-	if len(cookie) > 0 {
-		r.Header["Cookie"] = cookie
-	}
-	w := httptest.NewRecorder()
-	m.Handler(http.HandlerFunc(h)).ServeHTTP(w, r)
-	return w.Result()
-}
-
-const hourMs = 3_600_000
-
 func TestNonceIsRandom(t *testing.T) {
-	m, _ := mustForge(t)
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
 	seen := map[string]bool{}
 	for range 50 {
 		token, err := m.Seal(Session{User: "alice"})
@@ -88,7 +64,7 @@ func TestNonceIsRandom(t *testing.T) {
 func TestRevokeSubjectBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		list := &fakeList{}
-		m, f, _ := forgeWith(t, sealed.Config[Session]{Subject: user, Revocations: list, Lifetime: time.Hour})
+		m, f, _ := mustForge(t, sealed.Config[Session]{Subject: user, Revocations: list, Lifetime: time.Hour})
 		ahead := time.Now().Add(time.Minute)
 		cookie := name + "=" + f.token(plaintext(t, [16]byte{1}, ahead.UnixMilli(), 0, hourMs, Session{User: "alice"}), name, "")
 		request(m, func(_ http.ResponseWriter, r *http.Request) {
@@ -116,7 +92,7 @@ func TestEventFields(t *testing.T) {
 		var rec recorder
 		list := &fakeList{}
 		type ctxKey struct{}
-		m, f, ring := forgeWith(t, sealed.Config[Session]{Subject: user, Revocations: list, Cookie: sealed.Cookie{MaxChunks: 3},
+		m, f, ring := mustForge(t, sealed.Config[Session]{Subject: user, Revocations: list, Cookie: sealed.Cookie{MaxChunks: 3},
 			Observe: func(ctx context.Context, e sealed.Event) {
 				if ctx.Value(ctxKey{}) == nil && e.Bytes != 1 {
 					t.Errorf("%v: not the request's context", e.Kind)
@@ -213,7 +189,7 @@ func TestEventFields(t *testing.T) {
 }
 
 func TestTokenLimit(t *testing.T) {
-	m, f := mustForge(t)
+	m, f, _ := mustForge(t, sealed.Config[Session]{})
 	n := 49152 - 45 - 33 - 20 // 45 around the record; its head; the map, key and string head of the data
 	token, err := m.Seal(Session{Flash: strings.Repeat("x", n)})
 	for ; err == nil && len(token) < 65536; n++ {
@@ -365,7 +341,7 @@ func TestRenewStartsAfresh(t *testing.T) {
 // The time of last use: moved by a change at once, never back, nor past the end.
 func TestTouch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, f, _ := forgeWith(t, sealed.Config[Session]{Lifetime: time.Hour, IdleTimeout: time.Hour, Persistent: true})
+		m, f, _ := mustForge(t, sealed.Config[Session]{Lifetime: time.Hour, IdleTimeout: time.Hour, Persistent: true})
 		start := time.Now()
 		b := newBrowser(t)
 		b.login(m, "alice")
@@ -402,7 +378,7 @@ func TestTouch(t *testing.T) {
 			t.Errorf("a change past the end: %q, want Max-Age=1", res.Header["Set-Cookie"])
 		}
 		c := res.Cookies()[0]
-		if _, _, err := with(t, m, c.Name+"="+c.Value); !errors.Is(err, sealed.ErrExpired) {
+		if _, _, err := getWith(m, c.Name+"="+c.Value); !errors.Is(err, sealed.ErrExpired) {
 			t.Errorf("%v, want ErrExpired", err)
 		}
 		// Another instance's clock is ahead.
@@ -419,12 +395,12 @@ func TestTouch(t *testing.T) {
 					t.Errorf("%s: %+v, %v", what, i, err)
 				}
 			}, name+"="+f.token(p, name, ""))
-			if s, _, err := with(t, m, strings.SplitN(res.Header.Get("Set-Cookie"), ";", 2)[0]); err != nil || s.Flash != "x" {
+			if s, _, err := getWith(m, strings.SplitN(res.Header.Get("Set-Cookie"), ";", 2)[0]); err != nil || s.Flash != "x" {
 				t.Errorf("%s: %+v, %v", what, s, err)
 			}
 		}
 		// The last use is at most the end, and may be that.
-		if _, _, err := with(t, m, name+"="+f.token(plaintext(t, [16]byte{1}, now-30_000, 60_000, 60_000, Session{User: "alice"}), name, "")); err != nil {
+		if _, _, err := getWith(m, name+"="+f.token(plaintext(t, [16]byte{1}, now-30_000, 60_000, 60_000, Session{User: "alice"}), name, "")); err != nil {
 			t.Errorf("used last at its end: %v", err)
 		}
 	})
@@ -433,7 +409,7 @@ func TestTouch(t *testing.T) {
 // Which of several cookies.
 func TestUsedLast(t *testing.T) {
 	list := &funcList{}
-	m, f, _ := forgeWith(t, sealed.Config[Session]{Revocations: list})
+	m, f, _ := mustForge(t, sealed.Config[Session]{Revocations: list})
 	now := time.Now().UnixMilli()
 	cookie := func(id byte, user string, created, lastUsed int64) string {
 		return name + "=" + f.token(plaintext(t, [16]byte{id}, created, lastUsed, hourMs, Session{User: user}), name, "")
@@ -509,7 +485,7 @@ func TestDestroyRetry(t *testing.T) {
 		}
 		return nil
 	}}
-	m, f, _ := forgeWith(t, sealed.Config[Session]{Revocations: list})
+	m, f, _ := mustForge(t, sealed.Config[Session]{Revocations: list})
 	var cookies []string
 	for _, i := range []byte{1, 2, 3} { // the second and third stand in others before the first
 		cookies = append(cookies, name+"="+f.token(plaintext(t, [16]byte{i}, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice"}), name, ""))

@@ -15,16 +15,6 @@ import (
 	"example.com/sealed/revoke"
 )
 
-// Session is the session of most tests.
-type Session struct {
-	User     string   `cbor:"1,keyasint,omitempty"`
-	Cart     []string `cbor:"2,keyasint,omitempty"`
-	Flash    string   `cbor:"3,keyasint,omitempty"`
-	Remember bool     `cbor:"4,keyasint,omitempty"`
-}
-
-func user(s Session) string { return s.User }
-
 func TestGetWithoutSession(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
 	b := newBrowser(t)

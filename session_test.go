@@ -178,7 +178,7 @@ func TestTerms(t *testing.T) {
 // Another instance's clock may be up to five minutes ahead.
 func TestClockSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, f := mustForge(t)
+		m, f, _ := mustForge(t, sealed.Config[Session]{})
 		now, hour := time.Now().UnixMilli(), time.Hour.Milliseconds()
 		const skew = 5 * 60 * 1000
 		for _, tt := range []struct {

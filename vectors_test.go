@@ -18,7 +18,7 @@ import (
 	"example.com/sealed"
 )
 
-var update = flag.Bool("update", false, "write testdata/vectors.json anew, from FORMAT.md's steps in forge_test.go")
+var update = flag.Bool("update", false, "write testdata/vectors.json, from FORMAT.md's steps in forger_test.go")
 
 const vectorFile = "testdata/vectors.json"
 
@@ -235,16 +235,12 @@ func openVector(t *testing.T, v vectors, x vector, rec *recorder) (data cbor.Raw
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := sealed.NewKeyring(key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	config := sealed.Config[anyData]{Purpose: x.Purpose, Observe: rec.observe, Lifetime: 400 * 24 * time.Hour}
 	config.Cookie.Name, config.Cookie.Insecure = x.Cookie, !strings.HasPrefix(x.Cookie, "__")
-	m := mustNew(t, ring, config)
+	m := mustNew(t, ringOf(t, key), config)
 	if x.Cookie == "" {
 		s, info, err := m.Open(t.Context(), x.Token)
 		return s.raw, info, err
 	}
-	return withInfo(t, m, x.Cookie+"="+x.Token)
+	return getAny(m, x.Cookie+"="+x.Token)
 }
