@@ -49,13 +49,13 @@ func TestEvents(t *testing.T) {
 		})
 		rec.want(t, "late changes", "late change", "late change")
 
-		list.check = sealed.ErrUnverified
+		list.checks(sealed.ErrUnverified)
 		b.wantErr(m, sealed.ErrUnverified)
 		rec.want(t, "unverified", "rejected unverified")
-		list.check = sealed.ErrRevoked
+		list.checks(sealed.ErrRevoked)
 		b.wantErr(m, sealed.ErrRevoked)
 		rec.want(t, "revoked", "rejected revoked")
-		list.check = nil
+		list.checks(nil)
 
 		getWith(m, b.cookie()+"; "+b.cookie()+"; "+name+"=x; "+name+"=x; "+name+"=x; "+name+"=x")
 		rec.want(t, "six cookies", "rejected duplicate", "rejected malformed", "rejected malformed", "opened", "rejected duplicate")
@@ -91,10 +91,10 @@ func TestEvents(t *testing.T) {
 
 		b.login(m, "alice")
 		rec.take()
-		list.revoke = errors.New("no")
+		list.revokes(errors.New("no"))
 		b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
 			m.Destroy(r.Context())
-			list.revoke = nil
+			list.revokes(nil)
 		})
 		rec.want(t, "a failing list", "opened", "destroyed", "revocation failed")
 		token, _ := m.Seal(Session{User: "alice"})

@@ -8,11 +8,13 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/sealed"
+	"example.com/sealed/revoke"
 )
 
 // Session is the session of most tests.
@@ -254,4 +256,58 @@ func (r *recorder) want(t *testing.T, what string, want ...string) {
 	if diff := cmp.Diff(want, r.take()); diff != "" {
 		t.Errorf("%s: events (-want +got):\n%s", what, diff)
 	}
+}
+
+// A fakeList is a revocation list that answers as a test wants, and records what
+// was revoked. Without functions it knows of nothing, and takes everything.
+type fakeList struct {
+	mu      sync.Mutex
+	check   func(context.Context, sealed.Info) error
+	revoke  func(context.Context, sealed.Revocation) error
+	revoked []sealed.Revocation // what revoke took
+}
+
+func (l *fakeList) Check(ctx context.Context, s sealed.Info) error {
+	l.mu.Lock()
+	check := l.check
+	l.mu.Unlock()
+	if check == nil {
+		return nil
+	}
+	return check(ctx, s)
+}
+
+func (l *fakeList) Revoke(ctx context.Context, r sealed.Revocation) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.revoke != nil {
+		if err := l.revoke(ctx, r); err != nil {
+			return err
+		}
+	}
+	l.revoked = append(l.revoked, r)
+	return nil
+}
+
+// checks has Check return err from now on.
+func (l *fakeList) checks(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.check = func(context.Context, sealed.Info) error { return err }
+}
+
+// revokes has Revoke return err from now on.
+func (l *fakeList) revokes(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.revoke = func(context.Context, sealed.Revocation) error { return err }
+}
+
+// strictList is a list that works, but not for a context that is done, as one with
+// I/O would.
+func strictList() *fakeList {
+	list := revoke.NewList()
+	return &fakeList{check: list.Check, revoke: func(ctx context.Context, r sealed.Revocation) error {
+		return errors.Join(ctx.Err(), list.Revoke(ctx, r))
+	}}
 }

@@ -18,30 +18,6 @@ import (
 	"example.com/sealed"
 )
 
-// funcList is a revocation list made of functions.
-type funcList struct {
-	check   func(sealed.Info) error
-	revoke  func(sealed.Revocation) error
-	revoked []sealed.Revocation
-}
-
-func (l *funcList) Check(_ context.Context, s sealed.Info) error {
-	if l.check == nil {
-		return nil
-	}
-	return l.check(s)
-}
-
-func (l *funcList) Revoke(_ context.Context, r sealed.Revocation) error {
-	if l.revoke != nil {
-		if err := l.revoke(r); err != nil {
-			return err
-		}
-	}
-	l.revoked = append(l.revoked, r)
-	return nil
-}
-
 func TestNonceIsRandom(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
 	seen := map[string]bool{}
@@ -131,20 +107,21 @@ func TestEventFields(t *testing.T) {
 		rec.take()
 
 		// Failing list: which session, and why; late change: why.
-		list.revoke = errors.New("down")
+		down := errors.New("down")
+		list.revokes(down)
 		visit(cookie, func(w http.ResponseWriter, r *http.Request) {
 			m.Renew(r.Context())
 			w.WriteHeader(200)
 			m.Renew(r.Context())
 		})
-		if e := rec.events[1]; e.ID != id || !errors.Is(e.Err, list.revoke) {
+		if e := rec.events[1]; e.ID != id || !errors.Is(e.Err, down) {
 			t.Errorf("revocation failed: %+v", e)
 		}
 		if e := rec.events[2]; !errors.Is(e.Err, sealed.ErrCommitted) {
 			t.Errorf("late change: %+v", e)
 		}
 		rec.want(t, "failing", "opened", "revocation failed", "late change")
-		list.revoke = nil
+		list.revokes(nil)
 
 		// Renewed: the new ID. Sealed once, though the handler writes.
 		var next sealed.ID
@@ -266,7 +243,7 @@ func TestWrappedRevoked(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{Revocations: list})
 	b := newBrowser(t)
 	b.login(m, "alice")
-	list.check = fmt.Errorf("by alice: %w", sealed.ErrRevoked)
+	list.checks(fmt.Errorf("by alice: %w", sealed.ErrRevoked))
 	if _, _, err := b.get(m); !errors.Is(err, sealed.ErrRevoked) || errors.Is(err, sealed.ErrUnverified) {
 		t.Errorf("%v, want ErrRevoked only", err)
 	}
@@ -408,7 +385,7 @@ func TestTouch(t *testing.T) {
 
 // Which of several cookies.
 func TestUsedLast(t *testing.T) {
-	list := &funcList{}
+	list := &fakeList{}
 	m, f, _ := mustForge(t, sealed.Config[Session]{Revocations: list})
 	now := time.Now().UnixMilli()
 	cookie := func(id byte, user string, created, lastUsed int64) string {
@@ -419,7 +396,7 @@ func TestUsedLast(t *testing.T) {
 	revoked := cookie(3, "revoked", now-1_000, 0)
 	unverified := cookie(4, "unverified", now-500, 0)
 	twin := cookie(5, "twin", now-2_000, 0)
-	list.check = func(s sealed.Info) error {
+	list.check = func(_ context.Context, s sealed.Info) error {
 		switch s.ID[0] {
 		case 3:
 			return sealed.ErrRevoked
@@ -479,7 +456,7 @@ func TestUsedLast(t *testing.T) {
 func TestDestroyRetry(t *testing.T) {
 	down := errors.New("down")
 	fail := true
-	list := &funcList{revoke: func(r sealed.Revocation) error {
+	list := &fakeList{revoke: func(_ context.Context, r sealed.Revocation) error {
 		if r.ID[0] == 2 && fail {
 			return down
 		}

@@ -1,10 +1,8 @@
 package sealed_test
 
 import (
-	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -373,25 +371,6 @@ func TestRevocationUntil(t *testing.T) {
 	})
 }
 
-// fakeList is a revocation list in a state that a test wants.
-type fakeList struct {
-	mu      sync.Mutex
-	check   error
-	revoke  error
-	revoked []sealed.Revocation
-}
-
-func (l *fakeList) Revoke(_ context.Context, r sealed.Revocation) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.revoke == nil {
-		l.revoked = append(l.revoked, r)
-	}
-	return l.revoke
-}
-
-func (l *fakeList) Check(context.Context, sealed.Info) error { return l.check }
-
 // Under ErrUnverified nothing touches the cookie, and nothing is lost.
 func TestUnverified(t *testing.T) {
 	down := errors.New("the list is down")
@@ -402,7 +381,7 @@ func TestUnverified(t *testing.T) {
 			m := mustNew(t, ring, sealed.Config[Session]{Subject: user, Revocations: list})
 			b := newBrowser(t)
 			b.login(m, "alice")
-			list.check = check
+			list.checks(check)
 			if _, err := ring.Rotate(0); err != nil {
 				t.Fatal(err)
 			}
@@ -422,7 +401,7 @@ func TestUnverified(t *testing.T) {
 			if setsCookie(res) {
 				t.Errorf("the cookie was touched: %q", res.Header["Set-Cookie"])
 			}
-			list.check = nil
+			list.checks(nil)
 			if s, _, err := b.get(m); err != nil || s.User != "alice" {
 				t.Errorf("when the list is back: %+v, %v", s, err)
 			}
@@ -433,17 +412,19 @@ func TestUnverified(t *testing.T) {
 // A list that fails is reported; a logout still logs this browser out, and can
 // be tried again.
 func TestRevocationFails(t *testing.T) {
-	list := &fakeList{revoke: errors.New("disk full")}
+	down := errors.New("disk full")
+	list := &fakeList{}
+	list.revokes(down)
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list})
 	b := newBrowser(t)
 	b.login(m, "alice")
 	id := b.info(m).ID
 	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		if err := m.Update(r.Context(), func(s *Session) { s.User = "bob" }); !errors.Is(err, list.revoke) {
-			t.Errorf("Update: %v, want %v", err, list.revoke)
+		if err := m.Update(r.Context(), func(s *Session) { s.User = "bob" }); !errors.Is(err, down) {
+			t.Errorf("Update: %v, want %v", err, down)
 		}
-		if err := m.Renew(r.Context()); !errors.Is(err, list.revoke) {
-			t.Errorf("Renew: %v, want %v", err, list.revoke)
+		if err := m.Renew(r.Context()); !errors.Is(err, down) {
+			t.Errorf("Renew: %v, want %v", err, down)
 		}
 		if s, err := m.Get(r.Context()); err != nil || s.User != "alice" {
 			t.Errorf("then %+v, %v; want the session as it was", s, err)
@@ -453,10 +434,10 @@ func TestRevocationFails(t *testing.T) {
 		t.Error("the session was renewed although the old one could not be revoked")
 	}
 	res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		if err := m.Destroy(r.Context()); !errors.Is(err, list.revoke) {
-			t.Errorf("Destroy: %v, want %v", err, list.revoke)
+		if err := m.Destroy(r.Context()); !errors.Is(err, down) {
+			t.Errorf("Destroy: %v, want %v", err, down)
 		}
-		list.revoke = nil
+		list.revokes(nil)
 		if err := m.Destroy(r.Context()); err != nil {
 			t.Errorf("Destroy again: %v", err)
 		}
