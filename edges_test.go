@@ -10,7 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -194,89 +193,6 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// Records: every truncation, every form of the extensions, every bound.
-func TestRecords(t *testing.T) {
-	var rec recorder
-	m, f, _ := mustForge(t, sealed.Config[Session]{Observe: rec.observe})
-	now := time.Now().UnixMilli()
-	id := [16]byte{1}
-	good := plaintext(t, id, now, 500, hourMs, Session{User: "alice"})
-	refused := func(what string, plain []byte) {
-		t.Helper()
-		if s, _, err := m.Open(t.Context(), f.token(plain, "", "")); !errors.Is(err, sealed.ErrInvalid) || s.User != "" {
-			t.Errorf("%s: %+v, %v, want ErrInvalid", what, s, err)
-		}
-		rec.want(t, what, "rejected undecodable")
-	}
-	for i := range good {
-		refused(fmt.Sprintf("the first %d bytes", i), good[:i])
-	}
-	extended := append([]byte{0x86}, good[1:]...)
-	for what, ext := range map[string][]byte{
-		"an unknown one with bytes":    {0xa1, 1, 0x41, 0},
-		"two, the second as padding":   {0xa2, 0, 0x42, 1, 0xf5},
-		"bytes after the padding":      {0xa1, 0, 0x41, 0, 0},
-		"padding that is cut":          {0xa1, 0, 0x42, 0},
-		"no map":                       {0xf6},
-		"padding without a value":      {0xa1, 0},
-		"padding with a long head":     {0xa1, 0, 0x58, 1, 0},
-		"padding of indefinite length": {0xa1, 0, 0x5f, 0x41, 0, 0xff},
-	} {
-		refused(what, append(append([]byte(nil), extended...), ext...))
-	}
-	refused("no extensions in a record that says so", extended)
-	for what, created := range map[string]uint64{"created in 2^48": 1 << 48, "created in 2^63": 1 << 63, "created in 2^64-1": 1<<64 - 1} {
-		refused(what, deterministic(t, []any{id[:], created, 0, hourMs, Session{User: "alice"}}))
-	}
-	refused("expires in 2^48", plaintext(t, id, now, 500, 1<<48, Session{User: "alice"}))
-	if _, _, err := m.Open(t.Context(), f.token(plaintext(t, id, now, 500, 1<<48-1, Session{User: "alice"}), "", "")); err != nil {
-		t.Errorf("expires in 2^48-1: %v", err)
-	}
-	many, err := m.Seal(Session{Cart: make([]string, 40_000)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, _, err := m.Open(t.Context(), many); err != nil || len(s.Cart) != 40_000 {
-		t.Errorf("40,000 elements: %v", err)
-	}
-	rec.take()
-	// The data's decoder is strict (data starts at byte 35 here).
-	data := func(b ...byte) []byte { return append(good[:35:35], b...) }
-	if !bytes.Equal(data(deterministic(t, Session{User: "alice"})...), good) {
-		t.Fatal("the data starts elsewhere")
-	}
-	refused("duplicate keys", data(0xa2, 1, 0x61, 'a', 1, 0x61, 'b'))
-	refused("indefinite length", data(0xbf, 0xff))
-	nested := func(n int) []byte {
-		return data(append(append([]byte{0xa1, 0x18, 99}, bytes.Repeat([]byte{0x81}, n)...), 0)...)
-	}
-	refused("nested too deeply", nested(32))
-	if _, _, err := m.Open(t.Context(), f.token(nested(31), "", "")); err != nil {
-		t.Errorf("nested 32 levels: %v", err)
-	}
-	// Names are matched exactly.
-	type plain struct{ User string }
-	ring, key := ringAndKey(t)
-	pm := mustNew(t, ring, sealed.Config[plain]{})
-	token := newForger(t, key).token(plaintext(t, id, now, 0, hourMs, map[string]string{"user": "mallory"}), "", "")
-	if s, _, err := pm.Open(t.Context(), token); err != nil || s.User != "" {
-		t.Errorf("a field of another case: %+v, %v", s, err)
-	}
-	// Numbers at each length of their encoding.
-	synctest.Test(t, func(t *testing.T) {
-		for _, ms := range []int64{1, 23, 24, 255, 256, 65535, 65536, 1<<32 - 1, 1 << 32} {
-			m := mustNew(t, mustRing(t), sealed.Config[Session]{Lifetime: time.Duration(ms) * time.Millisecond, IdleTimeout: time.Duration(ms) * time.Millisecond})
-			token, err := m.Seal(Session{User: "alice"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, info, err := m.Open(t.Context(), token); err != nil || info.Expires.Sub(info.Created).Milliseconds() != ms {
-				t.Errorf("%d ms: %+v, %v", ms, info, err)
-			}
-		}
-	})
-}
-
 // Cookie headers.
 func TestCookieHeaders(t *testing.T) {
 	ring, key := ringAndKey(t)
@@ -347,83 +263,6 @@ func TestCookieHeaders(t *testing.T) {
 		}
 		if lost > 0 {
 			t.Errorf("%d lengths do not come back", lost)
-		}
-	}
-}
-
-// What New allows just so.
-func TestConfigBounds(t *testing.T) {
-	type config = sealed.Config[Session]
-	type cookie = sealed.Cookie
-	long := strings.Repeat("x", 2000)
-	for _, tt := range []struct {
-		what   string
-		config config
-		ok     bool
-	}{
-		{"a name that is the prefix", config{Cookie: cookie{Name: "__Host-", Path: "/x"}}, false},
-		{"255 bytes of name", config{Cookie: cookie{Name: long[:255]}}, true},
-		{"1024 bytes of path", config{Cookie: cookie{Name: "a", Path: "/" + long[:1023]}}, true},
-		{"1025 bytes of path", config{Cookie: cookie{Name: "a", Path: "/" + long[:1024]}}, false},
-		{"255 bytes of purpose", config{Purpose: long[:255]}, true},
-		{"256 bytes of purpose", config{Purpose: long[:256]}, false},
-		{"a millisecond", config{Lifetime: time.Millisecond}, true},
-		{"400 days", config{Lifetime: 400 * 24 * time.Hour}, true},
-		{"400 days and 1 ns", config{Lifetime: 400*24*time.Hour + 1}, false},
-		{"idle for a millisecond", config{IdleTimeout: time.Millisecond}, true},
-		{"idle as long as it lives", config{IdleTimeout: 24 * time.Hour}, true},
-	} {
-		if _, err := sealed.New(mustRing(t), tt.config); (err == nil) != tt.ok {
-			t.Errorf("%s: %v, want accepted: %v", tt.what, err, tt.ok)
-		}
-	}
-}
-
-type base struct{ User string }
-
-type byPointer struct{ _ string }
-
-func (p *byPointer) MarshalCBOR() ([]byte, error) { return []byte{0xf6}, nil }
-func (p *byPointer) UnmarshalCBOR(b []byte) error { return nil }
-
-func TestTypes(t *testing.T) {
-	for name, err := range map[string]error{
-		"pointer to a channel":  newErr[struct{ C *chan int }](t),
-		"pointer to a function": newErr[struct{ C *func() }](t),
-		"unsafe pointer":        newErr[struct{ C unsafe.Pointer }](t),
-		"pointer to unsafe":     newErr[struct{ C *unsafe.Pointer }](t),
-		"uintptr":               newErr[struct{ C uintptr }](t),
-		"pointer to complex64":  newErr[struct{ C *complex64 }](t),
-		"pointer to complex128": newErr[struct{ C *complex128 }](t),
-		"an array of hidden":    newErr[struct{ C [2]hidden }](t),
-		"a map of hidden":       newErr[struct{ C map[string]hidden }](t),
-		"a map by hidden":       newErr[struct{ C map[hidden]int }](t),
-	} {
-		if err == nil || !strings.Contains(err.Error(), "session type: ") {
-			t.Errorf("%s: %v, want an error about the session type", name, err)
-		}
-	}
-	for name, err := range map[string]error{
-		"an unexported embedded one": newErr[struct{ base }](t),
-		"marshals by pointer":        newErr[struct{ P byPointer }](t),
-	} {
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	// Maps encode alike each time.
-	m := mustNew(t, mustRing(t), sealed.Config[map[string]int]{})
-	fill := func(s *map[string]int) {
-		*s = map[string]int{}
-		for i := range 30 {
-			(*s)[fmt.Sprint("key", i)] = i
-		}
-	}
-	res := request(m, func(_ http.ResponseWriter, r *http.Request) { m.Update(r.Context(), fill) })
-	cookie := strings.SplitN(res.Header.Get("Set-Cookie"), ";", 2)[0]
-	for range 5 {
-		if res := request(m, func(_ http.ResponseWriter, r *http.Request) { m.Update(r.Context(), fill) }, cookie); setsCookie(res) {
-			t.Fatal("the same map set a cookie")
 		}
 	}
 }

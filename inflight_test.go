@@ -91,24 +91,6 @@ func TestRevokeSubjectExemptsNoRevokedSession(t *testing.T) {
 	})
 }
 
-// Data that would not come back is refused, and the session is as it was.
-func TestUnreadableDataIsRefused(t *testing.T) {
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
-	b := newBrowser(t)
-	b.login(m, "alice")
-	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		if err := m.Update(r.Context(), func(s *Session) { s.Flash = "caf\xe9" }); err == nil {
-			t.Error("Update took a string that is not UTF-8, which Get would refuse")
-		}
-	})
-	if s, _, err := b.get(m); err != nil || s.User != "alice" || s.Flash != "" {
-		t.Errorf("then %+v, %v; want the session as it was", s, err)
-	}
-	if _, err := m.Seal(Session{Flash: "\xff"}); err == nil {
-		t.Error("Seal took it")
-	}
-}
-
 // Destroy revokes what a copy could still use, whatever it is worth here.
 func TestDestroyRevokesCopies(t *testing.T) {
 	destroy := func(t *testing.T, b *browser, m interface {
@@ -184,30 +166,6 @@ func TestRenewWithoutSubjectRevokes(t *testing.T) {
 		}
 	})
 	thief.wantErr(m, sealed.ErrRevoked)
-}
-
-// A new session that came to hold nothing again is not written.
-func TestUpdateThereAndBack(t *testing.T) {
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
-	there := func(r *http.Request) {
-		for _, flash := range []string{"x", ""} {
-			if err := m.Update(r.Context(), func(s *Session) { s.Flash = flash }); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	b := newBrowser(t)
-	if res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) { there(r) }); setsCookie(res) {
-		t.Errorf("a new visitor got %q", res.Header["Set-Cookie"])
-	}
-	b.login(m, "alice")
-	res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		m.Destroy(r.Context())
-		there(r)
-	})
-	if c := res.Cookies(); len(c) != 1 || c[0].MaxAge >= 0 {
-		t.Errorf("after Destroy: %q, want the deletion", res.Header["Set-Cookie"])
-	}
 }
 
 // A session is never dead on arrival: the list that bans its subject is an error

@@ -2,8 +2,6 @@ package sealed_test
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,25 +15,6 @@ import (
 
 	"example.com/sealed"
 )
-
-func TestNonceIsRandom(t *testing.T) {
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
-	seen := map[string]bool{}
-	for range 50 {
-		token, err := m.Seal(Session{User: "alice"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, _ := base64.RawURLEncoding.DecodeString(token)
-		for i := 5; i < 29; i += 4 { // each part of it
-			part := fmt.Sprint(i, raw[i:i+4])
-			if seen[part] {
-				t.Fatalf("nonce bytes %d to %d repeat", i, i+4)
-			}
-			seen[part] = true
-		}
-	}
-}
 
 func TestRevokeSubjectBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -165,66 +144,6 @@ func TestEventFields(t *testing.T) {
 	}
 }
 
-func TestTokenLimit(t *testing.T) {
-	m, f, _ := mustForge(t, sealed.Config[Session]{})
-	n := 49152 - 45 - 33 - 20 // 45 around the record; its head; the map, key and string head of the data
-	token, err := m.Seal(Session{Flash: strings.Repeat("x", n)})
-	for ; err == nil && len(token) < 65536; n++ {
-		token, err = m.Seal(Session{Flash: strings.Repeat("x", n+1)})
-	}
-	if err != nil || len(token) != 65536 {
-		t.Fatalf("%d characters, %v", len(token), err)
-	}
-	if _, _, err := m.Open(t.Context(), token); err != nil {
-		t.Errorf("a token of 64 KiB: %v", err)
-	}
-	if _, err := m.Seal(Session{Flash: strings.Repeat("x", n+1)}); !errors.Is(err, sealed.ErrTooLarge) {
-		t.Errorf("one byte more: %v", err)
-	}
-	long := f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{Flash: strings.Repeat("x", n+1)}), "", "")
-	if _, _, err := m.Open(t.Context(), long); !errors.Is(err, sealed.ErrInvalid) {
-		t.Errorf("a good token of %d characters: %v, want ErrInvalid", len(long), err)
-	}
-}
-
-type failing struct{ User string }
-
-var errFailing = errors.New("cannot")
-
-func (f failing) MarshalCBOR() ([]byte, error) {
-	if f.User == "" {
-		return []byte{0xa0}, nil
-	}
-	return nil, errFailing
-}
-
-type failingZero struct{ User string }
-
-func (failingZero) MarshalCBOR() ([]byte, error) { return nil, errFailing }
-
-func TestErrorsTell(t *testing.T) {
-	ring := mustRing(t)
-	if _, err := mustNew(t, ring, sealed.Config[failing]{}).Seal(failing{"x"}); !errors.Is(err, errFailing) {
-		t.Errorf("%v, want the encoder's error", err)
-	}
-	if err := newErr[failingZero](t); err == nil || !strings.Contains(err.Error(), "session type") {
-		t.Errorf("a type whose zero value cannot be encoded: %v", err)
-	}
-	text, _ := mustNew(t, ring, sealed.Config[string]{}).Seal("very-secret")
-	type stamped struct{ At time.Time }
-	if _, _, err := mustNew(t, ring, sealed.Config[Session]{}).Open(t.Context(), text); err == nil || !strings.Contains(err.Error(), "the session") || strings.Contains(err.Error(), "very-secret") {
-		t.Errorf("%v", err)
-	}
-	at, _ := mustNew(t, ring, sealed.Config[struct{ At string }]{}).Seal(struct{ At string }{"very-secret"})
-	if _, _, err := mustNew(t, ring, sealed.Config[stamped]{}).Open(t.Context(), at); !errors.Is(err, sealed.ErrInvalid) || strings.Contains(err.Error(), "very-secret") {
-		t.Errorf("%v", err)
-	}
-	b, err := json.Marshal(sealed.ID{0xab, 1})
-	if string(b) != `"ab010000000000000000000000000000"` || err != nil {
-		t.Errorf("%s, %v", b, err)
-	}
-}
-
 // Terms that are invalid for a session that exists already.
 func TestTermsForStored(t *testing.T) {
 	var rec recorder
@@ -246,50 +165,6 @@ func TestWrappedRevoked(t *testing.T) {
 	list.checks(fmt.Errorf("by alice: %w", sealed.ErrRevoked))
 	if _, _, err := b.get(m); !errors.Is(err, sealed.ErrRevoked) || errors.Is(err, sealed.ErrUnverified) {
 		t.Errorf("%v, want ErrRevoked only", err)
-	}
-}
-
-// What was never sent is not revoked, and has no key.
-func TestUnissued(t *testing.T) {
-	list := &fakeList{}
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list})
-	info := func(r *http.Request) sealed.Info {
-		i, err := m.Info(r.Context())
-		if err != nil {
-			t.Error(err)
-		}
-		return i
-	}
-	b := newBrowser(t)
-	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		set(t, m, r)
-		if i := info(r); i.KeyID != "" {
-			t.Errorf("a new session has key %s", i.KeyID)
-		}
-		if err := m.Renew(r.Context()); err != nil {
-			t.Error(err)
-		}
-		if err := m.Destroy(r.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-	if len(list.revoked) != 0 {
-		t.Errorf("revoked %v, which nobody has", list.revoked)
-	}
-	b.login(m, "alice")
-	id := b.info(m).ID
-	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		for range 2 {
-			if err := m.Renew(r.Context()); err != nil {
-				t.Error(err)
-			}
-			if i := info(r); i.KeyID != "" || i.Created.Location() != time.UTC {
-				t.Errorf("a renewed session has key %s, created %v", i.KeyID, i.Created)
-			}
-		}
-	})
-	if len(list.revoked) != 1 || list.revoked[0].ID != id {
-		t.Errorf("revoked %v, want %v only", list.revoked, id)
 	}
 }
 
