@@ -2,8 +2,6 @@ package sealed_test
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -190,112 +188,6 @@ func TestWriter(t *testing.T) {
 	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { r.MultipartForm = nil })).ServeHTTP(httptest.NewRecorder(), r)
 	if r.MultipartForm == nil {
 		t.Error("the outer form was lost")
-	}
-}
-
-// Cookie headers.
-func TestCookieHeaders(t *testing.T) {
-	ring, key := ringAndKey(t)
-	f := newForger(t, key)
-	one := mustNew(t, ring, sealed.Config[Session]{})
-	two := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 2}})
-	four := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 4}})
-	sealWith := func(flash int) string {
-		return f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice", Flash: strings.Repeat("x", flash)}), name, "")
-	}
-	small, big := sealWith(0), sealWith(3500)
-	for _, tt := range []struct {
-		what   string
-		m      *sealed.Manager[Session]
-		header string
-		want   error
-	}{
-		{"semicolons before", one, ";; ;" + name + "=" + small, nil},
-		{"tabs and spaces around", one, "a=b;\t " + name + "=" + small + " \t; c=d", nil},
-		{"tab at the end", one, name + "=" + small + "\t", nil},
-		{"space after the =", one, name + "= " + small, sealed.ErrInvalid},
-		{"one chunk", four, name + "=1." + small + "; " + name + ".1=x", sealed.ErrInvalid},
-		{"more chunks than allowed", two, name + "=5." + small + "; " + name + ".1=x; " + name + ".2=x", sealed.ErrInvalid},
-		{"two chunks", two, name + "=2." + big[:2000] + "; " + name + ".1=" + big[2000:], nil},
-		{"a chunk longer than any cookie", two, name + "=2." + big[:200] + "; " + name + ".1=" + big[200:], sealed.ErrInvalid},
-		{"a chunk without its dot", two, name + "=2." + big[:2000] + "; " + name + "1=" + big[2000:], sealed.ErrInvalid},
-		{"a chunk with a leading zero", two, name + "=2." + big[:2000] + "; " + name + ".01=" + big[2000:], sealed.ErrInvalid},
-	} {
-		if s, _, err := getWith(tt.m, tt.header); !errors.Is(err, tt.want) || (err == nil) != (s.User == "alice") {
-			t.Errorf("%s: %v, want %v", tt.what, err, tt.want)
-		}
-	}
-	// What Destroy deletes.
-	for header, want := range map[string]string{
-		name + ".2=x":                  name + " " + name + ".2 ",
-		name + "=x; " + name + ".31=x": name + " " + name + ".31 ",
-		name + ".0=x":                  "",
-		name + ".32=x":                 "",
-		name + ".01=x":                 "",
-		name + "2=x":                   "",
-	} {
-		res := request(one, func(_ http.ResponseWriter, r *http.Request) { one.Destroy(r.Context()) }, header)
-		got := ""
-		for _, c := range res.Cookies() {
-			got += c.Name + " "
-		}
-		if got != want {
-			t.Errorf("Destroy with %s deletes %q, want %q", header, got, want)
-		}
-	}
-	// Every length around a full last chunk.
-	for l := range 4 {
-		m := mustNew(t, mustRing(t), sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 3, Name: "__Secure-" + strings.Repeat("n", l+1)}})
-		lost := 0
-		for n := 5800; n < 6150; n++ {
-			res := request(m, func(_ http.ResponseWriter, r *http.Request) {
-				if err := m.Update(r.Context(), func(s *Session) { s.Flash = strings.Repeat("x", n) }); err != nil {
-					t.Error(err)
-				}
-			})
-			var pairs []string
-			for _, c := range res.Cookies() {
-				pairs = append(pairs, c.Name+"="+c.Value)
-			}
-			if s, _, err := getWith(m, strings.Join(pairs, "; ")); err != nil || len(s.Flash) != n {
-				lost++
-			}
-		}
-		if lost > 0 {
-			t.Errorf("%d lengths do not come back", lost)
-		}
-	}
-}
-
-// The size is exact, for every remainder of the token's length.
-func TestSizeIsExact(t *testing.T) {
-	for l := range 4 {
-		synctest.Test(t, func(t *testing.T) {
-			m := mustNew(t, mustRing(t), sealed.Config[Session]{Lifetime: time.Hour, IdleTimeout: time.Hour,
-				Cookie: sealed.Cookie{Name: "__Secure-" + strings.Repeat("n", l+1)}})
-			longest, b := 0, newBrowser(t)
-			for n := 2800; ; n++ {
-				try := newBrowser(t)
-				var err error
-				try.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-					err = m.Update(r.Context(), func(s *Session) { s.Flash = strings.Repeat("x", n) })
-				})
-				if err == nil {
-					b, longest = try, n
-					continue
-				}
-				var would int
-				if _, scan := fmt.Sscanf(err.Error()[strings.Index(err.Error(), "would"):], "would have %d bytes", &would); scan != nil || would <= 4093 || would > 4095 {
-					t.Errorf("%d: %v; want the first size that does not fit", n, err)
-				}
-				break
-			}
-			time.Sleep(59 * time.Minute)
-			_, res, err := b.get(m)
-			if got := len(res.Header.Get("Set-Cookie")); err != nil || got > 4093 || got < 4092 {
-				t.Errorf("longest session (%d), touched: a line of %d bytes, %v", longest, got, err)
-			}
-		})
 	}
 }
 
