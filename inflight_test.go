@@ -16,62 +16,6 @@ import (
 	"example.com/sealed/revoke"
 )
 
-// A client can hold a request open across logout or the session's end. What was
-// read at its start must not begin anew.
-func TestRenewalInFlight(t *testing.T) {
-	type renewal = func(*sealed.Manager[Session], context.Context) error
-	renewals := map[string]renewal{
-		"Renew": (*sealed.Manager[Session]).Renew,
-		"another subject": func(m *sealed.Manager[Session], ctx context.Context) error {
-			return m.Update(ctx, func(s *Session) { s.User += " as admin" })
-		},
-	}
-	for name, tt := range map[string]struct {
-		meanwhile func(t *testing.T, m *sealed.Manager[Session], victim *browser)
-		want      error
-	}{
-		"logout": {func(t *testing.T, m *sealed.Manager[Session], victim *browser) {
-			victim.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-				if err := m.Destroy(r.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-		}, sealed.ErrRevoked},
-		"logout everywhere": {func(t *testing.T, m *sealed.Manager[Session], _ *browser) {
-			if err := m.RevokeSubject(t.Context(), "alice"); err != nil {
-				t.Error(err)
-			}
-		}, sealed.ErrRevoked},
-		"lifetime":     {func(*testing.T, *sealed.Manager[Session], *browser) { time.Sleep(2 * time.Hour) }, sealed.ErrExpired},
-		"idle timeout": {func(*testing.T, *sealed.Manager[Session], *browser) { time.Sleep(11 * time.Minute) }, sealed.ErrExpired},
-	} {
-		for how, renew := range renewals {
-			t.Run(name+", "+how, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					m := mustNew(t, mustRing(t), sealed.Config[Session]{
-						Subject: user, Revocations: revoke.NewList(), Lifetime: time.Hour, IdleTimeout: 10 * time.Minute,
-					})
-					victim := newBrowser(t)
-					victim.login(m, "alice")
-					thief := victim.clone()
-					thief.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-						if _, err := m.Get(r.Context()); err != nil {
-							t.Error(err)
-						}
-						tt.meanwhile(t, m, victim)
-						if err := renew(m, r.Context()); !errors.Is(err, tt.want) {
-							t.Errorf("%v, want %v", err, tt.want)
-						}
-					})
-					if s, _, err := thief.get(m); err == nil {
-						t.Errorf("the thief's session lives on: %+v", s)
-					}
-				})
-			})
-		}
-	}
-}
-
 // Logging out everywhere exempts only the request that does it, and only its own
 // session: one that was logged out stays so.
 func TestRevokeSubjectExemptsNoRevokedSession(t *testing.T) {
@@ -152,20 +96,6 @@ func TestDestroyRevokesCopies(t *testing.T) {
 			thief.wantErr(m, sealed.ErrRevoked)
 		}
 	})
-}
-
-// Without Config.Subject, Renew cannot know that nobody is logged in.
-func TestRenewWithoutSubjectRevokes(t *testing.T) {
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{Revocations: revoke.NewList()})
-	b := newBrowser(t)
-	b.login(m, "alice")
-	thief := b.clone()
-	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		if err := m.Renew(r.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-	thief.wantErr(m, sealed.ErrRevoked)
 }
 
 // A session is never dead on arrival: the list that bans its subject is an error

@@ -144,19 +144,6 @@ func TestEventFields(t *testing.T) {
 	}
 }
 
-// Terms that are invalid for a session that exists already.
-func TestTermsForStored(t *testing.T) {
-	var rec recorder
-	ring := mustRing(t)
-	b := newBrowser(t)
-	b.login(mustNew(t, ring, sealed.Config[Session]{}), "alice")
-	m := mustNew(t, ring, sealed.Config[Session]{Observe: rec.observe, TermsFor: func(s Session) sealed.Terms {
-		return sealed.Terms{Lifetime: -1}
-	}})
-	b.wantErr(m, sealed.ErrInvalid)
-	rec.want(t, "invalid terms", "rejected undecodable")
-}
-
 func TestWrappedRevoked(t *testing.T) {
 	list := &fakeList{}
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{Revocations: list})
@@ -166,96 +153,6 @@ func TestWrappedRevoked(t *testing.T) {
 	if _, _, err := b.get(m); !errors.Is(err, sealed.ErrRevoked) || errors.Is(err, sealed.ErrUnverified) {
 		t.Errorf("%v, want ErrRevoked only", err)
 	}
-}
-
-// A renewal starts afresh: last use and lifetime.
-func TestRenewStartsAfresh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, mustRing(t), sealed.Config[Session]{Lifetime: 2 * time.Hour, IdleTimeout: time.Hour, Subject: user,
-			TermsFor: func(s Session) sealed.Terms {
-				if s.Remember {
-					return sealed.Terms{Lifetime: 48 * time.Hour, IdleTimeout: time.Hour}
-				}
-				return sealed.Terms{}
-			}})
-		b := newBrowser(t)
-		b.update(m, func(s *Session) { s.Flash = "x" })
-		time.Sleep(30 * time.Minute)
-		b.get(m)
-		b.update(m, func(s *Session) { s.User, s.Remember = "alice", true })
-		now := time.Now()
-		if i := b.info(m); !i.Created.Equal(now) || !i.LastUsed.Equal(now) || !i.Expires.Equal(now.Add(48*time.Hour)) {
-			t.Errorf("%+v", i)
-		}
-	})
-}
-
-// The time of last use: moved by a change at once, never back, nor past the end.
-func TestTouch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, f, _ := mustForge(t, sealed.Config[Session]{Lifetime: time.Hour, IdleTimeout: time.Hour, Persistent: true})
-		start := time.Now()
-		b := newBrowser(t)
-		b.login(m, "alice")
-		time.Sleep(time.Minute)
-		b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-			m.Get(r.Context())
-			time.Sleep(time.Minute)
-			set(t, m, r)
-			m.Update(r.Context(), func(s *Session) { s.Flash = "x" })
-		})
-		if got := b.info(m).LastUsed; !got.Equal(time.Now()) {
-			t.Errorf("after a change: last used %v, want %v", got, time.Now())
-		}
-		// A read counts when the session was asked for.
-		time.Sleep(20 * time.Minute)
-		read := time.Now()
-		b.visit(m, func(_ http.ResponseWriter, r *http.Request) { m.Get(r.Context()); time.Sleep(time.Minute) })
-		if got := b.info(m).LastUsed; !got.Equal(read) {
-			t.Errorf("after a read: last used %v, want %v", got, read)
-		}
-		time.Sleep(time.Until(start.Add(time.Hour - 1500*time.Millisecond)))
-		if res := b.update(m, func(s *Session) { s.Flash = "y" }); res.Cookies()[0].MaxAge != 2 {
-			t.Errorf("1.5 s left: Max-Age %d, want 2", res.Cookies()[0].MaxAge)
-		}
-		res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-			m.Get(r.Context())
-			time.Sleep(time.Minute)
-			m.Update(r.Context(), func(s *Session) { s.Flash = "late" })
-			if i, err := m.Info(r.Context()); err != nil || i.LastUsed.After(i.Expires) {
-				t.Errorf("used after its end: %+v, %v", i, err)
-			}
-		})
-		if len(res.Cookies()) != 1 || res.Cookies()[0].MaxAge != 1 {
-			t.Errorf("a change past the end: %q, want Max-Age=1", res.Header["Set-Cookie"])
-		}
-		c := res.Cookies()[0]
-		if _, _, err := getWith(m, c.Name+"="+c.Value); !errors.Is(err, sealed.ErrExpired) {
-			t.Errorf("%v, want ErrExpired", err)
-		}
-		// Another instance's clock is ahead.
-		now := time.Now().UnixMilli()
-		for what, p := range map[string][]byte{
-			"used ahead":    plaintext(t, [16]byte{1}, now-1000, 61_000, hourMs, Session{User: "alice"}),
-			"created ahead": plaintext(t, [16]byte{1}, now+60_000, 0, hourMs, Session{User: "alice"}),
-		} {
-			res := request(m, func(_ http.ResponseWriter, r *http.Request) {
-				if err := m.Update(r.Context(), func(s *Session) { s.Flash = "x" }); err != nil {
-					t.Error(err)
-				}
-				if i, err := m.Info(r.Context()); err != nil || i.LastUsed.UnixMilli() != now+60_000 {
-					t.Errorf("%s: %+v, %v", what, i, err)
-				}
-			}, name+"="+f.token(p, name, ""))
-			if s, _, err := getWith(m, strings.SplitN(res.Header.Get("Set-Cookie"), ";", 2)[0]); err != nil || s.Flash != "x" {
-				t.Errorf("%s: %+v, %v", what, s, err)
-			}
-		}
-		// The last use is at most the end, and may be that.
-		if _, _, err := getWith(m, name+"="+f.token(plaintext(t, [16]byte{1}, now-30_000, 60_000, 60_000, Session{User: "alice"}), name, "")); err != nil {
-			t.Errorf("used last at its end: %v", err)
-		}
-	})
 }
 
 // One failure does not stop the others, and only it is tried again.
@@ -282,26 +179,4 @@ func TestDestroyRetry(t *testing.T) {
 			t.Errorf("again: %v, revoked %v", err, list.revoked)
 		}
 	}, cookies...)
-}
-
-// A shorter configuration: Max-Age, and how long revocations are kept.
-func TestShortened(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ring, list := mustRing(t), &fakeList{}
-		day := mustNew(t, ring, sealed.Config[Session]{Persistent: true})
-		hour := mustNew(t, ring, sealed.Config[Session]{Persistent: true, Lifetime: time.Hour, Revocations: list})
-		b := newBrowser(t)
-		if res := b.login(day, "alice"); res.Cookies()[0].MaxAge != 24*3600 {
-			t.Errorf("Max-Age %d, want a day", res.Cookies()[0].MaxAge)
-		}
-		time.Sleep(time.Minute)
-		if res := b.update(hour, func(s *Session) { s.Flash = "x" }); res.Cookies()[0].MaxAge != 3540 {
-			t.Errorf("Max-Age %d, want 59 minutes", res.Cookies()[0].MaxAge)
-		}
-		expires := b.info(day).Expires
-		b.visit(hour, func(_ http.ResponseWriter, r *http.Request) { m := hour; m.Destroy(r.Context()) })
-		if len(list.revoked) != 1 || !list.revoked[0].Until.Equal(expires.Add(5*time.Minute)) {
-			t.Errorf("%+v, want until %v", list.revoked, expires.Add(5*time.Minute))
-		}
-	})
 }
