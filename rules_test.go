@@ -3,7 +3,6 @@ package sealed_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,36 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"example.com/sealed"
 )
-
-func TestRevokeSubjectBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		list := &fakeList{}
-		m, f, _ := mustForge(t, sealed.Config[Session]{Subject: user, Revocations: list, Lifetime: time.Hour})
-		ahead := time.Now().Add(time.Minute)
-		cookie := name + "=" + f.token(plaintext(t, [16]byte{1}, ahead.UnixMilli(), 0, hourMs, Session{User: "alice"}), name, "")
-		request(m, func(_ http.ResponseWriter, r *http.Request) {
-			for _, subject := range []string{"alice", "bob"} {
-				if err := m.RevokeSubject(r.Context(), subject); err != nil {
-					t.Error(err)
-				}
-			}
-			if err := m.RevokeSubject(r.Context(), ""); err == nil {
-				t.Error("nobody was revoked")
-			}
-		}, cookie)
-		want := []sealed.Revocation{
-			{Subject: "alice", Before: ahead, Until: ahead.Add(time.Hour + 5*time.Minute)},
-			{Subject: "bob", Before: time.Now(), Until: time.Now().Add(time.Hour + 5*time.Minute)},
-		}
-		if diff := cmp.Diff(want, list.revoked); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
 
 func TestEventFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -142,41 +113,4 @@ func TestEventFields(t *testing.T) {
 	if e := rec.events[0]; err != nil || e.ID != info.ID || e.KeyID != info.KeyID || info.KeyID != ring.Keys()[0].ID || e.KeyID == "" {
 		t.Errorf("Seal: %+v, %+v, %v", e, info, err)
 	}
-}
-
-func TestWrappedRevoked(t *testing.T) {
-	list := &fakeList{}
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{Revocations: list})
-	b := newBrowser(t)
-	b.login(m, "alice")
-	list.checks(fmt.Errorf("by alice: %w", sealed.ErrRevoked))
-	if _, _, err := b.get(m); !errors.Is(err, sealed.ErrRevoked) || errors.Is(err, sealed.ErrUnverified) {
-		t.Errorf("%v, want ErrRevoked only", err)
-	}
-}
-
-// One failure does not stop the others, and only it is tried again.
-func TestDestroyRetry(t *testing.T) {
-	down := errors.New("down")
-	fail := true
-	list := &fakeList{revoke: func(_ context.Context, r sealed.Revocation) error {
-		if r.ID[0] == 2 && fail {
-			return down
-		}
-		return nil
-	}}
-	m, f, _ := mustForge(t, sealed.Config[Session]{Revocations: list})
-	var cookies []string
-	for _, i := range []byte{1, 2, 3} { // the second and third stand in others before the first
-		cookies = append(cookies, name+"="+f.token(plaintext(t, [16]byte{i}, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice"}), name, ""))
-	}
-	request(m, func(_ http.ResponseWriter, r *http.Request) {
-		if err := m.Destroy(r.Context()); !errors.Is(err, down) || len(list.revoked) != 2 {
-			t.Errorf("%v, revoked %v; want the other two", err, list.revoked)
-		}
-		fail = false
-		if err := m.Destroy(r.Context()); err != nil || len(list.revoked) != 3 || list.revoked[2].ID[0] != 2 {
-			t.Errorf("again: %v, revoked %v", err, list.revoked)
-		}
-	}, cookies...)
 }
