@@ -3,13 +3,10 @@ package sealed_test
 import (
 	"bytes"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"example.com/sealed"
 )
@@ -111,83 +108,6 @@ func TestWeakness(t *testing.T) {
 		if _, err := sealed.ParseKey(keyText(tt.secret)); (err == nil) != tt.ok {
 			t.Errorf("%s: %v, want accepted: %v", tt.what, err, tt.ok)
 		}
-	}
-}
-
-// Flush, Push, and the headers' details.
-type recordingPusher struct {
-	*httptest.ResponseRecorder
-	target string
-	opts   *http.PushOptions
-}
-
-func (p *recordingPusher) Push(target string, opts *http.PushOptions) error {
-	p.target, p.opts = target, opts
-	return nil
-}
-
-func TestWriter(t *testing.T) {
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
-	p := &recordingPusher{ResponseRecorder: httptest.NewRecorder()}
-	opts := &http.PushOptions{Method: "GET"}
-	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if err := w.(http.Pusher).Push("/x", opts); err != nil {
-			t.Error(err)
-		}
-	})).ServeHTTP(p, httptest.NewRequest("GET", "/", nil))
-	if p.target != "/x" || p.opts != opts {
-		t.Errorf("pushed %q", p.target)
-	}
-	w := httptest.NewRecorder()
-	m.Handler(http.HandlerFunc(func(inner http.ResponseWriter, _ *http.Request) {
-		if inner.(http.Flusher).Flush(); !w.Flushed {
-			t.Error("Flush did not reach the server's writer")
-		}
-	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-
-	for cache, want := range map[string]string{"no-store, max-age=0": "no-store, max-age=0", "max-age=0,\tprivate\t": "max-age=0,\tprivate\t"} {
-		res := newBrowser(t).visit(m, func(w http.ResponseWriter, r *http.Request) {
-			set(t, m, r)
-			w.Header()["Cache-Control"] = []string{cache}
-		})
-		if got := res.Header["Cache-Control"]; len(got) != 1 || got[0] != want {
-			t.Errorf("Cache-Control %q, want %q", got, want)
-		}
-	}
-	// The handler's own slice is left alone; spaces before our name do not hide it.
-	lines := []string{" " + name + "=planted", name + ".31=planted", "a=1", name + ".0=1", name + ".01=1", name + ".+1=1", name + ".32=1", name + ".99=1"}
-	kept := append([]string(nil), lines...)
-	res := newBrowser(t).visit(m, func(w http.ResponseWriter, r *http.Request) {
-		set(t, m, r)
-		w.Header()["Set-Cookie"] = lines
-	})
-	if got := res.Header["Set-Cookie"]; strings.Join(got[:len(got)-1], "|") != strings.Join(kept[2:], "|") {
-		t.Errorf("Set-Cookie %q", got)
-	}
-	if diff := cmp.Diff(kept, lines); diff != "" {
-		t.Errorf("the handler's slice was changed:\n%s", diff)
-	}
-	// A session can be read after the headers are sent.
-	b := newBrowser(t)
-	b.login(m, "alice")
-	b.visit(m, func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(204)
-		if s, err := m.Get(r.Context()); err != nil || s.User != "alice" {
-			t.Errorf("Get: %+v, %v", s, err)
-		}
-		if _, err := m.Info(r.Context()); err != nil {
-			t.Errorf("Info: %v", err)
-		}
-	})
-	// A form that was parsed outside stays the server's to delete.
-	r := httptest.NewRequest("POST", "/", strings.NewReader("--b\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\nx\r\n--b--\r\n"))
-	r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
-	if err := r.ParseMultipartForm(1); err != nil {
-		t.Fatal(err)
-	}
-	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { r.MultipartForm = nil })).ServeHTTP(httptest.NewRecorder(), r)
-	if r.MultipartForm == nil {
-		t.Error("the outer form was lost")
 	}
 }
 

@@ -67,6 +67,11 @@ type wrapper interface {
 	Handler(http.Handler) http.Handler
 }
 
+// A nest is a wrapper of managers within each other, or within something else.
+type nest func(http.Handler) http.Handler
+
+func (n nest) Handler(h http.Handler) http.Handler { return n(h) }
+
 // request runs h under m, for a request with exactly these Cookie lines.
 func request(m wrapper, h http.HandlerFunc, cookie ...string) *http.Response {
 	r := httptest.NewRequest("GET", "/", nil)

@@ -2,7 +2,6 @@ package sealed_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -41,24 +40,6 @@ func TestConcurrentWriteWaitsForCookie(t *testing.T) {
 			wg.Wait()
 		})).ServeHTTP(&checkingWriter{t, http.Header{}}, httptest.NewRequest("GET", "/", nil))
 	}
-}
-
-// An observer that panics in the commit does not take the cookie with it.
-func TestObserverPanics(t *testing.T) {
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{Observe: func(_ context.Context, e sealed.Event) {
-		if e.Kind == sealed.EventSealed {
-			panic("observer")
-		}
-	}})
-	res := newBrowser(t).visit(m, func(w http.ResponseWriter, r *http.Request) {
-		set(t, m, r)
-		func() {
-			defer func() { _ = recover() }()
-			w.Write([]byte("x"))
-		}()
-		w.Write([]byte("x"))
-	})
-	wantSession(t, m, res)
 }
 
 // pusher is a middleware's writer that says it can push.

@@ -38,10 +38,6 @@ func TestOutsideHandlerIsNoHandler(t *testing.T) {
 	}
 }
 
-type nest func(http.Handler) http.Handler
-
-func (n nest) Handler(h http.Handler) http.Handler { return n(h) }
-
 func TestManagersDoNotSeeEachOthersSessions(t *testing.T) {
 	ring := mustRing(t)
 	a := mustNew(t, ring, sealed.Config[Session]{})
