@@ -3,6 +3,8 @@ package sealed_test
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -315,4 +318,24 @@ func strictList() *fakeList {
 	return &fakeList{check: list.Check, revoke: func(ctx context.Context, r sealed.Revocation) error {
 		return errors.Join(ctx.Err(), list.Revoke(ctx, r))
 	}}
+}
+
+// server starts a real server, HTTP/1.1 or HTTP/2, and returns a client of it
+// that does not follow redirects.
+func server(t *testing.T, h http.Handler, http2 bool) (*httptest.Server, *http.Client) {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = http2
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	client := s.Client()
+	client.Timeout = 10 * time.Second
+	return s, client
+}
+
+func eachProtocol(t *testing.T, f func(t *testing.T, http2 bool)) {
+	for _, http2 := range []bool{false, true} {
+		t.Run(map[bool]string{false: "HTTP 1.1", true: "HTTP 2"}[http2], func(t *testing.T) { f(t, http2) })
+	}
 }
