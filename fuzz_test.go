@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -45,18 +44,15 @@ func (d *anyData) UnmarshalCBOR(b []byte) error {
 	return nil
 }
 
-// withInfo is with that also returns the session's info.
-func withInfo(t testing.TB, m *sealed.Manager[anyData], cookie string) (data cbor.RawMessage, info sealed.Info, err error) {
-	t.Helper()
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header["Cookie"] = []string{cookie}
-	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+// getAny reads a session, as it stands in the record, and its info.
+func getAny(m *sealed.Manager[anyData], cookie string) (data cbor.RawMessage, info sealed.Info, err error) {
+	request(m, func(_ http.ResponseWriter, r *http.Request) {
 		var s anyData
 		if s, err = m.Get(r.Context()); err == nil {
 			info, err = m.Info(r.Context())
 		}
 		data = s.raw
-	})).ServeHTTP(httptest.NewRecorder(), r)
+	}, cookie)
 	return data, info, err
 }
 
@@ -79,8 +75,7 @@ func FuzzOpen(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	ring, _ := sealed.NewKeyring(key)
-	m := mustNew(f, ring, sealed.Config[anyData]{})
+	m := mustNew(f, ringOf(f, key), sealed.Config[anyData]{})
 	for _, x := range append(v.Accept, v.Refuse...) {
 		f.Add(x.Token)
 	}
@@ -107,8 +102,7 @@ func FuzzOpen(f *testing.F) {
 // FuzzRecord: whatever plaintext opens encodes to the same bytes again. The
 // fuzzer has the key, as an attacker who stole it, or another implementation.
 func FuzzRecord(f *testing.F) {
-	key := sealed.GenerateKey()
-	ring, _ := sealed.NewKeyring(key)
+	ring, key := ringAndKey(f)
 	m := mustNew(f, ring, sealed.Config[anyData]{Lifetime: 400 * 24 * 3600e9})
 	forge := newForger(f, key)
 	for _, x := range append(loadVectors(f).Accept, loadVectors(f).Refuse...) {
@@ -147,14 +141,10 @@ func FuzzRecord(f *testing.F) {
 func FuzzCookieHeader(f *testing.F) {
 	ring := mustRing(f)
 	m := mustNew(f, ring, sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 3}})
-	var good []string
-	w := httptest.NewRecorder()
-	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	res := request(m, func(_ http.ResponseWriter, r *http.Request) {
 		m.Update(r.Context(), func(s *Session) { s.User, s.Flash = "alice", strings.Repeat("x", 3500) })
-	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-	for _, c := range w.Result().Cookies() {
-		good = append(good, c.Name+"="+c.Value)
-	}
+	})
+	good := strings.Split(cookieOf(res), "; ")
 	if len(good) != 2 {
 		f.Fatalf("%d cookies, want 2", len(good))
 	}
@@ -162,11 +152,21 @@ func FuzzCookieHeader(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
-		if _, res, _ := with(t, m, header); setsCookie(res) {
+		if _, res, _ := getWith(m, header); setsCookie(res) {
 			t.Errorf("reading %q set %q", header, res.Header["Set-Cookie"])
 		}
-		if s, _, err := with(t, m, strings.Join(good, "; ")+"; "+header); s.User != "alice" {
+		if s, _, err := getWith(m, strings.Join(good, "; ")+"; "+header); s.User != "alice" {
 			t.Errorf("%q hides the good cookie before it: %v", header, err)
 		}
 	})
+}
+
+// expiresField reads the fourth field of a record.
+func expiresField(plain []byte) int64 {
+	var fields []any
+	if err := cbor.Unmarshal(plain, &fields); err != nil || len(fields) < 4 {
+		return -1
+	}
+	n, _ := fields[3].(uint64)
+	return int64(n)
 }

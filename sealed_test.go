@@ -1,12 +1,11 @@
 package sealed_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,20 +14,13 @@ import (
 	"example.com/sealed/revoke"
 )
 
-// Session is the session of most tests.
-type Session struct {
-	User     string   `cbor:"1,keyasint,omitempty"`
-	Cart     []string `cbor:"2,keyasint,omitempty"`
-	Flash    string   `cbor:"3,keyasint,omitempty"`
-	Remember bool     `cbor:"4,keyasint,omitempty"`
+func TestGetWithoutCookieIsNoSession(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	newBrowser(t).wantErr(m, sealed.ErrNoSession)
 }
 
-func user(s Session) string { return s.User }
-
-func TestGetWithoutSession(t *testing.T) {
+func TestOutsideHandlerIsNoHandler(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
-	b := newBrowser(t)
-	b.wantErr(m, sealed.ErrNoSession)
 	if s, err := m.Get(t.Context()); !errors.Is(err, sealed.ErrNoHandler) || s.User != "" {
 		t.Errorf("Get outside Handler: %v, %v, want ErrNoHandler", s, err)
 	}
@@ -46,8 +38,7 @@ func TestGetWithoutSession(t *testing.T) {
 	}
 }
 
-// Managers do not see each other's sessions in the context.
-func TestTwoManagers(t *testing.T) {
+func TestManagersDoNotSeeEachOthersSessions(t *testing.T) {
 	ring := mustRing(t)
 	a := mustNew(t, ring, sealed.Config[Session]{})
 	b := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Host-other"}})
@@ -70,31 +61,51 @@ func TestTwoManagers(t *testing.T) {
 	})
 }
 
-type nest func(http.Handler) http.Handler
-
-func (n nest) Handler(h http.Handler) http.Handler { return n(h) }
-
-// An untouched visitor gets no cookie, whatever the handler looks at.
-func TestNothingToSay(t *testing.T) {
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
-	for name, h := range map[string]func(http.ResponseWriter, *http.Request){
-		"nothing": func(http.ResponseWriter, *http.Request) {},
-		"get":     func(_ http.ResponseWriter, r *http.Request) { m.Get(r.Context()) },
-		"update to the zero value": func(_ http.ResponseWriter, r *http.Request) {
-			if err := m.Update(r.Context(), func(s *Session) { s.Cart = []string{} }); err != nil {
-				t.Error(err)
+func TestNewVisitorWithNothingToKeepGetsNoCookie(t *testing.T) {
+	for what, config := range map[string]sealed.Config[Session]{"without subjects": {}, "with subjects": {Subject: user}} {
+		m := mustNew(t, mustRing(t), config)
+		for name, h := range map[string]http.HandlerFunc{
+			"nothing": func(http.ResponseWriter, *http.Request) {},
+			"get":     func(_ http.ResponseWriter, r *http.Request) { m.Get(r.Context()) },
+			"update to the zero value": func(_ http.ResponseWriter, r *http.Request) {
+				if err := m.Update(r.Context(), func(s *Session) { s.Cart = []string{} }); err != nil {
+					t.Error(err)
+				}
+			},
+			"update there and back": func(_ http.ResponseWriter, r *http.Request) { thereAndBack(t, m, r) },
+			"destroy":               func(_ http.ResponseWriter, r *http.Request) { m.Destroy(r.Context()) },
+		} {
+			if res := newBrowser(t).visit(m, h); setsCookie(res) {
+				t.Errorf("%s, %s: a new visitor got %q", name, what, res.Header["Set-Cookie"])
 			}
-		},
-		"destroy": func(_ http.ResponseWriter, r *http.Request) { m.Destroy(r.Context()) },
-	} {
-		if res := newBrowser(t).visit(m, h); setsCookie(res) {
-			t.Errorf("%s: a new visitor got %q", name, res.Header["Set-Cookie"])
 		}
 	}
 }
 
-// An update that changes nothing sends no cookie, one that does sends one.
-func TestUpdateComparesBytes(t *testing.T) {
+// thereAndBack changes a new session so that it holds nothing again.
+func thereAndBack(t *testing.T, m *sealed.Manager[Session], r *http.Request) {
+	t.Helper()
+	for _, flash := range []string{"x", ""} {
+		if err := m.Update(r.Context(), func(s *Session) { s.Flash = flash }); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestEmptySessionAfterDestroyIsNotWritten(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
+	b := newBrowser(t)
+	b.login(m, "alice")
+	res := b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		m.Destroy(r.Context())
+		thereAndBack(t, m, r)
+	})
+	if c := res.Cookies(); len(c) != 1 || c[0].MaxAge >= 0 {
+		t.Errorf("after Destroy: %q, want the deletion", res.Header["Set-Cookie"])
+	}
+}
+
+func TestUpdateToTheSameValueSetsNoCookie(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
 	b := newBrowser(t)
 	if res := b.login(m, "alice"); !setsCookie(res) {
@@ -103,6 +114,12 @@ func TestUpdateComparesBytes(t *testing.T) {
 	if res := b.update(m, func(s *Session) { s.User = "al" + "ice" }); setsCookie(res) {
 		t.Error("an update to the same value set a cookie")
 	}
+}
+
+func TestUpdateToAnotherValueSetsTheCookie(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	b := newBrowser(t)
+	b.login(m, "alice")
 	if res := b.update(m, func(s *Session) { s.Flash = "hi" }); !setsCookie(res) {
 		t.Error("an update to another value set no cookie")
 	}
@@ -111,8 +128,7 @@ func TestUpdateComparesBytes(t *testing.T) {
 	}
 }
 
-// What Get returns and Update gets is the caller's alone.
-func TestCopies(t *testing.T) {
+func TestCallersCopyDoesNotChangeTheSession(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
 	b := newBrowser(t)
 	b.update(m, func(s *Session) { s.Cart = []string{"mug", "tee"} })
@@ -131,7 +147,35 @@ func TestCopies(t *testing.T) {
 	})
 }
 
-func TestUpdatePanics(t *testing.T) {
+func TestInfoNamesNoKeyBeforeSealing(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: &fakeList{}})
+	b := newBrowser(t)
+	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		set(t, m, r)
+		if i, err := m.Info(r.Context()); err != nil || i.KeyID != "" {
+			t.Errorf("a new session has key %s, %v", i.KeyID, err)
+		}
+	})
+	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		for range 2 {
+			if err := m.Renew(r.Context()); err != nil {
+				t.Error(err)
+			}
+			if i, err := m.Info(r.Context()); err != nil || i.KeyID != "" || i.Created.Location() != time.UTC {
+				t.Errorf("a renewed session has key %s, created %v, %v", i.KeyID, i.Created, err)
+			}
+		}
+	})
+}
+
+func TestIDIsHexadecimalInJSON(t *testing.T) {
+	b, err := json.Marshal(sealed.ID{0xab, 1})
+	if string(b) != `"ab010000000000000000000000000000"` || err != nil {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
+func TestPanicInChangeLeavesTheSessionAsItWas(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
 	b := newBrowser(t)
 	b.update(m, func(s *Session) { s.Cart = []string{"mug"} })
@@ -146,8 +190,7 @@ func TestUpdatePanics(t *testing.T) {
 	})
 }
 
-// Many goroutines of one request lose nothing.
-func TestConcurrentUse(t *testing.T) {
+func TestConcurrentUpdatesOfOneRequestAreNotLost(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: revoke.NewList()})
 	b := newBrowser(t)
 	b.login(m, "alice")
@@ -173,127 +216,5 @@ func TestConcurrentUse(t *testing.T) {
 	})
 	if s, _, err := b.get(m); err != nil || len(s.Cart) != n {
 		t.Errorf("%d of %d updates arrived: %v", len(s.Cart), n, err)
-	}
-}
-
-func TestSealAndOpen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		list := revoke.NewList()
-		m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list, Lifetime: time.Hour})
-		token, err := m.Seal(Session{User: "alice"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, info, err := m.Open(t.Context(), token)
-		if err != nil || s.User != "alice" || info.Subject != "alice" || !info.Expires.Equal(time.Now().Add(time.Hour)) {
-			t.Errorf("Open: %+v, %+v, %v", s, info, err)
-		}
-		b := newBrowser(t)
-		b.jar.SetCookies(site, withSecure([]*http.Cookie{{Name: "__Host-session", Value: token}}))
-		b.wantErr(m, sealed.ErrInvalid) // no cookie
-		b.login(m, "alice")
-		if _, _, err := m.Open(t.Context(), strings.TrimPrefix(b.cookie(), "__Host-session=")); !errors.Is(err, sealed.ErrInvalid) {
-			t.Errorf("a cookie's token opened as another carrier's: %v", err)
-		}
-		if err := m.RevokeSubject(t.Context(), "alice"); err != nil {
-			t.Fatal(err)
-		}
-		if s, _, err := m.Open(t.Context(), token); !errors.Is(err, sealed.ErrRevoked) || s.User != "" {
-			t.Errorf("revoked: %+v, %v", s, err)
-		}
-		token, _ = m.Seal(Session{User: "alice"})
-		if _, _, err := m.Open(t.Context(), token); err != nil {
-			t.Errorf("sealed after the revocation: %v", err)
-		}
-		time.Sleep(2 * time.Hour)
-		if _, _, err := m.Open(t.Context(), token); !errors.Is(err, sealed.ErrExpired) {
-			t.Errorf("expired: %v", err)
-		}
-		if _, err := m.Seal(Session{Flash: strings.Repeat("x", 64<<10)}); !errors.Is(err, sealed.ErrTooLarge) {
-			t.Errorf("a token over 64 KiB: %v, want ErrTooLarge", err)
-		}
-		big, err := m.Seal(Session{Flash: strings.Repeat("x", 40<<10)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := m.Open(t.Context(), big); err != nil {
-			t.Error(err)
-		}
-		if _, _, err := m.Open(t.Context(), big+strings.Repeat("A", 64<<10)); !errors.Is(err, sealed.ErrInvalid) {
-			t.Errorf("a token over 64 KiB: %v, want ErrInvalid", err)
-		}
-	})
-}
-
-// A purpose separates managers that share keys and the cookie's name.
-func TestPurpose(t *testing.T) {
-	ring := mustRing(t)
-	admin := mustNew(t, ring, sealed.Config[Session]{Purpose: "admin"})
-	shop := mustNew(t, ring, sealed.Config[Session]{Purpose: "shop"})
-	b := newBrowser(t)
-	b.login(shop, "alice")
-	b.wantErr(admin, sealed.ErrInvalid)
-	if _, _, err := b.get(shop); err != nil {
-		t.Error(err)
-	}
-	token, _ := shop.Seal(Session{User: "alice"})
-	if _, _, err := admin.Open(t.Context(), token); !errors.Is(err, sealed.ErrInvalid) {
-		t.Errorf("Open under another purpose: %v", err)
-	}
-}
-
-// A session type that changed in a way that no longer fits is no session, with
-// a reason, and never shows what was stored.
-func TestTypeChanged(t *testing.T) {
-	ring := mustRing(t)
-	old := mustNew(t, ring, sealed.Config[Session]{})
-	token, err := old.Seal(Session{User: "secret-user"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	type changed struct {
-		User int64 `cbor:"1,keyasint"`
-	}
-	type grown struct {
-		Session
-		More string `cbor:"9,keyasint,omitempty"`
-	}
-	_, _, err = mustNew(t, ring, sealed.Config[changed]{}).Open(t.Context(), token)
-	if !errors.Is(err, sealed.ErrInvalid) || strings.Contains(err.Error(), "secret-user") || !strings.Contains(err.Error(), "int64") {
-		t.Errorf("error %v, want ErrInvalid that names the types only", err)
-	}
-	if s, _, err := mustNew(t, ring, sealed.Config[grown]{}).Open(t.Context(), token); err != nil || s.User != "secret-user" {
-		t.Errorf("a type with one more field: %+v, %v", s, err)
-	}
-}
-
-// What cannot be read back is refused when it is written.
-func TestUndecodableIsRefused(t *testing.T) {
-	type tree struct{ Next *tree }
-	m := mustNew(t, mustRing(t), sealed.Config[tree]{})
-	newBrowser(t).visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		err := m.Update(r.Context(), func(s *tree) {
-			for range 40 {
-				s.Next = &tree{}
-				s = s.Next
-			}
-		})
-		if err == nil {
-			t.Error("Update took a session nested more deeply than Get would decode")
-		}
-	})
-}
-
-// Times keep their nanoseconds.
-func TestTimesAreExact(t *testing.T) {
-	type stamped struct{ At time.Time }
-	m := mustNew(t, mustRing(t), sealed.Config[stamped]{})
-	at := time.Date(2026, 1, 2, 3, 4, 5, 123456789, time.UTC)
-	token, err := m.Seal(stamped{at})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, _, err := m.Open(t.Context(), token); err != nil || !s.At.Equal(at) {
-		t.Errorf("got %v, %v, want %v", s.At, err, at)
 	}
 }

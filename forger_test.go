@@ -77,16 +77,7 @@ func deterministic(t testing.TB, v any) []byte {
 	return b
 }
 
-// mustForge returns a manager and a forger with its key.
-func mustForge(t testing.TB) (*sealed.Manager[Session], forger) {
-	t.Helper()
-	key := sealed.GenerateKey()
-	ring, err := sealed.NewKeyring(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mustNew(t, ring, sealed.Config[Session]{}), newForger(t, key)
-}
+const hourMs = 3_600_000
 
 func mustHex(t testing.TB, s string) []byte {
 	t.Helper()
@@ -102,12 +93,16 @@ func sha256Hex(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// expiresField reads the fourth field of a record.
-func expiresField(plain []byte) int64 {
-	var fields []any
-	if err := cbor.Unmarshal(plain, &fields); err != nil || len(fields) < 4 {
-		return -1
-	}
-	n, _ := fields[3].(uint64)
-	return int64(n)
+func keyText(secret []byte) string {
+	return "sealed-key-1-" + base64.RawURLEncoding.EncodeToString(secret)
+}
+
+// cookie returns the pair that carries plaintext as the default cookie.
+func (f forger) cookie(plaintext []byte) string { return name + "=" + f.token(plaintext, name, "") }
+
+// mustForge returns a manager, a forger with its key, and its ring.
+func mustForge(t testing.TB, config sealed.Config[Session]) (*sealed.Manager[Session], forger, *sealed.Keyring) {
+	t.Helper()
+	ring, key := ringAndKey(t)
+	return mustNew(t, ring, config), newForger(t, key), ring
 }
