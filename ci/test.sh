@@ -8,12 +8,13 @@ staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 fuzztime=${FUZZTIME:-10s}
 few_seeds=50 # of the simulations, where they run once more
 not_run=()
+. ci/platforms.sh
 
 usage() {
   cat <<EOF
-Usage: ci/test.sh [everything | quick]
+Usage: ci/test.sh [everything | quick | platforms]
 
-  everything  all that must hold, in about twelve minutes: what you get without an
+  everything  all that must hold, in about twenty minutes: what you get without an
               argument. Run as root, it installs from Debian, with apt-get, what is
               missing of
                 chromium      for e2e
@@ -26,9 +27,12 @@ Usage: ci/test.sh [everything | quick]
               staticcheck, what the root module requires, its tests with the race
               detector (without the mutations, and few seeds of the simulations),
               the README's program, links. It installs nothing.
+  platforms   the root module's tests under 386, $oldest and $newest; builds for
+              Windows, macOS and FreeBSD; govulncheck. It installs nothing.
 
 It needs Go and, for the race detector, a C compiler. Go fetches into its cache what
-is not there: the modules that we require, and staticcheck.
+is not there: the modules that we require, staticcheck, and for all but quick
+govulncheck and the two versions of Go.
 
 What did not run is named at the end; with CI=true in the environment, that is a
 failure. FUZZTIME (10s) is the time for each fuzz target, SEEDS (2000) the number of
@@ -197,16 +201,18 @@ everything() {
   benchmarks
   readme_program
   links
+  platforms
 }
 
 [ $# -le 1 ] || { usage >&2; exit 2; }
 case ${1-everything} in
   -h | --help) usage; exit ;;
-  quick | everything) "${1-everything}" ;;
+  quick | platforms | everything) "${1-everything}" ;;
   *) printf 'ci/test.sh: unknown argument %s\n\n' "$1" >&2; usage >&2; exit 2 ;;
 esac
 
 part "done"
+for what in "${out_of_reach[@]+"${out_of_reach[@]}"}"; do echo "NOT RUN, which CI allows: $what"; done
 for what in "${not_run[@]+"${not_run[@]}"}"; do echo "NOT RUN: $what"; done
 [ "${#not_run[@]}" = 0 ] || [ "${CI:-}" != true ] || fail "a part that belongs to CI did not run"
 echo "All that ran has passed."
