@@ -253,7 +253,7 @@ func (r *recorder) observe(_ context.Context, e sealed.Event) { r.events = appen
 func (r *recorder) take() []string {
 	var s []string
 	for _, e := range r.events {
-		s = append(s, strings.TrimSpace(string(e.Kind)+" "+e.Reason))
+		s = append(s, strings.TrimSpace(string(e.Kind)+" "+string(e.Reason)))
 	}
 	r.events = nil
 	return s

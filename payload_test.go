@@ -80,7 +80,7 @@ func randomScalars(rng *rand.Rand) (s scalars, valid bool) {
 	}
 	if rng.IntN(2) == 0 {
 		s.Counts = map[string]int{text(): rng.IntN(300), text(): -1}
-		s.Named = map[label][]point{label(text()): {{X: 1, Note: text()}, {Y: -1 << 40}}}
+		s.Named = map[label][]point{label(text()): {{X: 1, Note: text()}, {Y: -1 << 31}}}
 		s.Next = &point{Note: text()}
 	}
 	return s, valid

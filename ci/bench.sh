@@ -3,6 +3,7 @@
 # one run, since times on one machine drift. Each runs in a process of its own, in
 # another order each round: with another's heap (the list of five million) beside it,
 # the garbage collector would hardly run, and the one would seem faster than it is.
+# It fails if a ratio is more than it may be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-15}
@@ -20,12 +21,22 @@ done | awk -v all="$names" '
     for (i = 2; i <= c; i++) { t = v[i]; for (j = i - 1; j > 0 && v[j] > t; j--) v[j+1] = v[j]; v[j+1] = t }
     return v[int((c + 1) / 2)]
   }
+  # limit prints a ratio and the most that it may be, and notes whether it is more. The
+  # ratio of a benchmark that did not run is no number, or 0, and fails too.
+  function limit(what, name, floor, most, note,   ratio, ok) {
+    ratio = n[floor] ? sprintf("%.2f", median(name) / median(floor)) : "none"
+    ok = (ratio + 0 > 0 && ratio + 0 <= most)
+    printf "%-23s %s (at most %.2f%s)\n", what, ratio, most, note
+    if (!ok) failed = failed sprintf("\nFAIL: %s is %s, not at most %.2f", what, ratio, most)
+  }
   END {
     count = split(all, names, " ")
     printf "%-22s %10s %8s %8s   medians of %d rounds\n", "benchmark", "ns/op", "B/op", "allocs", n["Get"]
     for (i = 1; i <= count; i++) printf "%-22s %10.0f %8d %8d\n", names[i], median(names[i]), bytes[names[i]], allocs[names[i]]
-    printf "\nUntouched / FloorGet    %.2f (at most 0.25)\n", median("Untouched") / median("FloorGet")
-    printf "Get / FloorGet          %.2f (at most 1.05)\n", median("Get") / median("FloorGet")
-    printf "with a list / without   %.2f (at most 1.10; the list has five million entries)\n", median("GetListed/list=true") / median("GetListed/list=false")
-    printf "Update / FloorUpdate    %.2f (at most 1.10)\n", median("Update") / median("FloorUpdate")
+    print ""
+    limit("Untouched / FloorGet", "Untouched", "FloorGet", 0.25)
+    limit("Get / FloorGet", "Get", "FloorGet", 1.05)
+    limit("with a list / without", "GetListed/list=true", "GetListed/list=false", 1.10, "; the list has five million entries")
+    limit("Update / FloorUpdate", "Update", "FloorUpdate", 1.10)
+    if (failed) { print failed; exit 1 }
   }'

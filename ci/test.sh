@@ -1,27 +1,64 @@
 #!/usr/bin/env bash
-# Runs everything that must hold before a change lands. It needs Go; it installs
-# what else it needs where it may (as root, with apt-get). A part that could not
-# run is named at the end, and under CI=true it is a failure.
+# Runs what must hold before a change lands: all of it, or a stage of it. A part that
+# could not run is named at the end, and under CI=true it is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 fuzztime=${FUZZTIME:-10s}
+few_seeds=50 # of the simulations, where they run once more
 not_run=()
+. ci/platforms.sh
 
-part() { printf '\n== %s\n' "$*"; }
+usage() {
+  cat <<EOF
+Usage: ci/test.sh [everything | quick | platforms]
+
+  everything  all that must hold, in about twenty minutes: what you get without an
+              argument. Run as root, it installs from Debian, with apt-get, what is
+              missing of
+                chromium      for e2e
+                redis-server  for redisstore, examples/cluster and bench
+                postgresql    for pgstore and bench
+                nginx         for examples/cluster
+              Debian starts the last three as services, which the tests do not use.
+              Otherwise install them yourself, or these parts do not run.
+  quick       what needs no server and no browser, in about a minute: gofmt, vet,
+              staticcheck, what the root module requires, its tests with the race
+              detector (without the mutations, and few seeds of the simulations),
+              the README's program, links. It installs nothing.
+  platforms   the root module's tests under 386, $oldest and $newest; builds for
+              Windows, macOS and FreeBSD; govulncheck. It installs nothing.
+
+It needs Go and, for the race detector, a C compiler. Go fetches into its cache what
+is not there: the modules that we require, staticcheck, and for all but quick
+govulncheck and the two versions of Go.
+
+What did not run is named at the end; with CI=true in the environment, that is a
+failure. FUZZTIME (10s) is the time for each fuzz target, SEEDS (2000) the number of
+histories that the simulation makes, CHROMIUM the browser to use.
+EOF
+}
+
+part() { printf '\n== %s   (at %d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 fail() { printf 'FAIL: %s\n' "$*" >&2; exit 1; }
 modules() { find . -name go.mod -not -path '*/node_modules/*' -printf '%h\n' | sort; }
 
-part "gofmt"
-unformatted=$(gofmt -l .)
-[ -z "$unformatted" ] || fail "not formatted: $unformatted"
+formatting() {
+  part "gofmt"
+  local unformatted
+  unformatted=$(gofmt -l .)
+  [ -z "$unformatted" ] || fail "not formatted: $unformatted"
+}
 
-part "what the root module requires"
-required=$(go list -m -f '{{if not (or .Main .Indirect)}}{{.Path}}{{end}}' all | sort | xargs)
-echo "$required"
-[ "$required" = "github.com/fxamacker/cbor/v2 github.com/google/go-cmp golang.org/x/crypto" ] ||
-  fail "the root go.mod requires more or less than the design allows"
+requirements() {
+  part "what the root module requires"
+  local required
+  required=$(go list -m -f '{{if not (or .Main .Indirect)}}{{.Path}}{{end}}' all | sort | xargs)
+  echo "$required"
+  [ "$required" = "github.com/fxamacker/cbor/v2 github.com/google/go-cmp golang.org/x/crypto" ] ||
+    fail "the root go.mod requires more or less than the design allows"
+}
 
 browser() { command -v "${CHROMIUM:-chromium}" chromium-browser google-chrome 2>/dev/null | head -1; }
 redis() { command -v redis-server; }
@@ -33,14 +70,26 @@ install() {
   "$1" >/dev/null && return
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
   [ -n "${updated:-}" ] || { apt-get update -qq >/dev/null 2>&1 && updated=1; } || true
+  echo "installing $2 from Debian"
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null 2>&1 || true
 }
-part "a browser and servers to test against"
-install browser chromium
-install redis redis-server
-install postgres postgresql
-install nginx nginx
-for program in browser redis postgres nginx; do echo "$program: $("$program" || echo none)"; done
+servers() {
+  local program
+  part "a browser and servers to test against"
+  install browser chromium
+  install redis redis-server
+  install postgres postgresql
+  install nginx nginx
+  for program in browser redis postgres nginx; do echo "$program: $("$program" || echo none)"; done
+}
+
+# static checks the module in the working directory without running it.
+static() {
+  part "$1: go mod tidy, vet, staticcheck"
+  go mod tidy -diff || fail "$1: go.mod is not tidy"
+  go vet ./...
+  go run "$staticcheck" ./...
+}
 
 # test_module runs a module's tests, or what of them can be run here.
 test_module() {
@@ -58,63 +107,112 @@ test_module() {
   go test -race -shuffle=on -count=1 ./...
 }
 
-for module in $(modules); do
-  cd "$root/$module"
-  part "$module: go mod tidy, vet, staticcheck"
-  go mod tidy -diff || fail "$module: go.mod is not tidy"
-  go vet ./...
-  go run "$staticcheck" ./...
-  part "$module: go test -race -shuffle=on"
-  test_module "$module"
-done
-cd "$root"
-
-part "the simulation of many instances, ${SEEDS:=2000} seeds"
-simulated=$(go test -count=1 -timeout 20m -run '^TestSimulation$' -v ./keystore -args -seeds "$SEEDS") ||
-  { echo "$simulated"; fail "the simulation"; }
-echo "$simulated"
-[[ $simulated == *" $SEEDS seeds"* ]] || fail "the simulation did not run"
-
-part "fuzzing, $fuzztime a target"
-targets=0
-for package in $(go list ./...); do
-  for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
-    echo "$target"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzztime" "$package"
-    targets=$((targets + 1))
+all_modules() {
+  local module
+  for module in $(modules); do
+    cd "$root/$module"
+    static "$module"
+    part "$module: go test -race -shuffle=on"
+    test_module "$module"
   done
-done
-[ "$targets" -ge 3 ] || fail "only $targets fuzz targets were found"
+  cd "$root"
+}
 
-part "benchmarks run (their times are compared by ci/bench.sh)"
-go test -run '^$' -bench . -benchtime 100x .
-go test -run '^$' -bench . -benchtime 100x ./revoke -args -entries 100000
+# root_tests runs the root module's tests once more, with the flags given: without
+# the mutations, which take minutes, and with few seeds of the simulations.
+root_tests() {
+  go test "$@" -count=1 -skip 'CatchesMutations|^TestSimulation$' ./...
+  go test "$@" -count=1 -run '^TestSimulation$' ./keystore ./revoke -args -seeds "$few_seeds"
+}
 
-part "the README's program, as a stranger's module"
-stranger=$(mktemp -d)
-trap 'rm -rf "$stranger"' EXIT
-awk '/^```go$/ {on = 1; next} /^```$/ {if (on) exit} on' README.md >"$stranger/main.go"
-grep -q '^func main' "$stranger/main.go" || fail "README.md has no complete program"
-cp ci/readme_test.go.txt "$stranger/main_test.go"
-(
-  cd "$stranger"
-  go mod init stranger.example/app 2>/dev/null
-  go mod edit -require example.com/sealed@v0.0.0 -replace "example.com/sealed=$root"
-  go mod tidy
-  go vet .
-  go test -race .
-) || fail "the README's program does not work"
+simulation() {
+  local simulated
+  part "the simulation of many instances, ${SEEDS:=2000} seeds"
+  simulated=$(go test -count=1 -timeout 20m -run '^TestSimulation$' -v ./keystore -args -seeds "$SEEDS") ||
+    { echo "$simulated"; fail "the simulation"; }
+  echo "$simulated"
+  [[ $simulated == *" $SEEDS seeds"* ]] || fail "the simulation did not run"
+}
 
-part "links in the documentation"
-broken=0
-while IFS=: read -r file link; do
-  target=${link%%#*}
-  [ -z "$target" ] || [ -e "$(dirname "$file")/$target" ] || { echo "$file: $link"; broken=1; }
-done < <(grep -oHE '\]\([^)]+\)|(src|srcset)="[^"]+"' ./*.md docs/*.md |
-  sed -E 's/(\]\(|(src|srcset)=")([^)"]*)[)"]/\3/' | grep -v 'https\?://' || true)
-[ "$broken" = 0 ] || fail "broken links"
+fuzzing() {
+  local targets package target
+  part "fuzzing, $fuzztime a target"
+  targets=0
+  for package in $(go list ./...); do
+    for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+      echo "$target"
+      go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzztime" "$package"
+      targets=$((targets + 1))
+    done
+  done
+  [ "$targets" -ge 3 ] || fail "only $targets fuzz targets were found"
+}
+
+benchmarks() {
+  part "benchmarks run (their times are compared by ci/bench.sh)"
+  go test -run '^$' -bench . -benchtime 100x .
+  go test -run '^$' -bench . -benchtime 100x ./revoke -args -entries 100000
+}
+
+readme_program() {
+  part "the README's program, as a stranger's module"
+  stranger=$(mktemp -d)
+  trap 'rm -rf "$stranger"' EXIT
+  awk '/^```go$/ {on = 1; next} /^```$/ {if (on) exit} on' README.md >"$stranger/main.go"
+  grep -q '^func main' "$stranger/main.go" || fail "README.md has no complete program"
+  cp ci/readme_test.go.txt "$stranger/main_test.go"
+  (
+    cd "$stranger" &&
+      go mod init stranger.example/app 2>/dev/null &&
+      go mod edit -require example.com/sealed@v0.0.0 -replace "example.com/sealed=$root" &&
+      go mod tidy && go vet . && go test -race .
+  ) || fail "the README's program does not work"
+}
+
+links() {
+  local broken file link target
+  part "links in the documentation"
+  broken=0
+  while IFS=: read -r file link; do
+    target=${link%%#*}
+    [ -z "$target" ] || [ -e "$(dirname "$file")/$target" ] || { echo "$file: $link"; broken=1; }
+  done < <(grep -oHE '\]\([^)]+\)|(src|srcset)="[^"]+"' ./*.md docs/*.md |
+    sed -E 's/(\]\(|(src|srcset)=")([^)"]*)[)"]/\3/' | grep -v 'https\?://' || true)
+  [ "$broken" = 0 ] || fail "broken links"
+}
+
+quick() {
+  formatting
+  requirements
+  static .
+  part ".: go test -race -shuffle=on without CatchesMutations, $few_seeds seeds a simulation"
+  root_tests -race -shuffle=on
+  readme_program
+  links
+}
+
+everything() {
+  formatting
+  requirements
+  servers
+  all_modules
+  simulation
+  fuzzing
+  benchmarks
+  readme_program
+  links
+  platforms
+}
+
+[ $# -le 1 ] || { usage >&2; exit 2; }
+case ${1-everything} in
+  -h | --help) usage; exit ;;
+  quick | platforms | everything) "${1-everything}" ;;
+  *) printf 'ci/test.sh: unknown argument %s\n\n' "$1" >&2; usage >&2; exit 2 ;;
+esac
 
 part "done"
+for what in "${out_of_reach[@]+"${out_of_reach[@]}"}"; do echo "NOT RUN, which CI allows: $what"; done
 for what in "${not_run[@]+"${not_run[@]}"}"; do echo "NOT RUN: $what"; done
 [ "${#not_run[@]}" = 0 ] || [ "${CI:-}" != true ] || fail "a part that belongs to CI did not run"
 echo "All that ran has passed."

@@ -93,7 +93,7 @@ func mustCBOR(t *testing.T, v any) []byte {
 func makeVectors(t *testing.T) documentVectors {
 	wrapping := vectorSecret("wrapping key")
 	one, two, three := vectorSecret("key 1"), vectorSecret("key 2"), vectorSecret("key 3")
-	const created, second, third = 946684800000, 949276800000, 951868800000
+	const created, second, third int64 = 946684800000, 949276800000, 951868800000
 	v := documentVectors{
 		Comment:  "Test vectors of FORMAT.md. The keys are published here: never use them.",
 		Wrapping: keyText(wrapping),

@@ -9,6 +9,7 @@ import (
 
 const openExact = 0
 
+// tryLock fails: without flock a File keeps no keys.
 func tryLock(*os.File) (bool, error) { return false, errors.ErrUnsupported }
 
 func keepOwner(*os.File, string) error { return nil }

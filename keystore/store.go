@@ -10,6 +10,9 @@
 //	defer keys.Close()
 //	sessions, err := sealed.New(keys.Keyring(), sealed.Config[Session]{})
 //
+// A [File] needs flock, which Windows, Solaris and AIX lack. There, take a store of
+// another kind, or keys from the environment with [sealed.ParseKeyring].
+//
 // There is no leader. Every instance reads the document, adds a successor to
 // the newest key if there is none, and writes it back if nobody else has
 // meanwhile. A key opens tokens as soon as an instance has read it, and seals

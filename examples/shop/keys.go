@@ -14,8 +14,8 @@ import (
 )
 
 // openKeys takes the keys from SESSION_KEYS, else from file, which it makes if
-// there is none.
-func openKeys(ctx context.Context, file string, log *slog.Logger) (config app.Config, closeKeys func(), err error) {
+// there is none. Where keys cannot be kept in a file, they are kept in memory.
+func openKeys(ctx context.Context, file string, store newStore, log *slog.Logger) (config app.Config, closeKeys func(), err error) {
 	if text := os.Getenv("SESSION_KEYS"); text != "" {
 		ring, err := sealed.ParseKeyring(text)
 		if err != nil {
@@ -25,7 +25,23 @@ func openKeys(ctx context.Context, file string, log *slog.Logger) (config app.Co
 		config.Where = "The session keys are from SESSION_KEYS: one that is made here is gone at the next start, with the sessions sealed under it."
 		return config, func() {}, nil
 	}
-	wrapping, from, err := openWrapping(ctx, os.Getenv("SESSION_WRAPPING_KEY"), file+".wrapping")
+	config, closeKeys, err = openFile(ctx, file, store, log)
+	if errors.Is(err, errors.ErrUnsupported) { // on Windows, and on some file systems
+		log.Warn("no key file here", "error", err)
+		ring, err := sealed.NewKeyring(sealed.GenerateKey())
+		config = app.Config{Keys: fixedKeys{ring}}
+		config.Where = "The session keys are in memory, as this system cannot keep them in a file: they end with this process, and all sessions with them. For keys that stay, set SESSION_KEYS."
+		return config, func() {}, err
+	}
+	return config, closeKeys, err
+}
+
+// newStore returns the store in a file, as [keystore.NewFile] does.
+type newStore func(file string) keystore.Store
+
+// openFile takes the keys from file, and keeps up with it.
+func openFile(ctx context.Context, file string, store newStore, log *slog.Logger) (config app.Config, closeKeys func(), err error) {
+	wrapping, from, err := openWrapping(ctx, os.Getenv("SESSION_WRAPPING_KEY"), file+".wrapping", store)
 	if err != nil {
 		return config, nil, err
 	}
@@ -42,7 +58,7 @@ func openKeys(ctx context.Context, file string, log *slog.Logger) (config app.Co
 			log.Log(ctx, level, "session keys", "event", e.Kind, "key", e.KeyID, "error", e.Err)
 		},
 	}
-	keys, err := keystore.Open(ctx, keystore.NewFile(file), wrapping, policy)
+	keys, err := keystore.Open(ctx, store(file), wrapping, policy)
 	if err != nil {
 		return config, nil, err
 	}
@@ -54,11 +70,11 @@ func openKeys(ctx context.Context, file string, log *slog.Logger) (config app.Co
 // openWrapping takes the wrapping key from text, else from file, which it makes
 // if there is none. A real shop gets it from its secret manager: beside the key
 // file it protects little more than the backups of that.
-func openWrapping(ctx context.Context, text, file string) (keys []sealed.Key, from string, err error) {
+func openWrapping(ctx context.Context, text, file string, store newStore) (keys []sealed.Key, from string, err error) {
 	from = "SESSION_WRAPPING_KEY"
 	if text == "" {
 		from = file
-		if text, err = readOrMakeKey(ctx, file); err != nil {
+		if text, err = readOrMakeKey(ctx, store(file)); err != nil {
 			return nil, "", err
 		}
 	}
@@ -68,8 +84,9 @@ func openWrapping(ctx context.Context, text, file string) (keys []sealed.Key, fr
 	return keys, from, nil
 }
 
-func readOrMakeKey(ctx context.Context, file string) (string, error) {
-	store := keystore.NewFile(file) // it reads no file that others can read, and leaves no half one
+// readOrMakeKey keeps the key in a [keystore.File], which reads no file that others
+// can read, and leaves no half one.
+func readOrMakeKey(ctx context.Context, store keystore.Store) (string, error) {
 	for {
 		text, version, err := store.Load(ctx)
 		if err != nil || text != nil {

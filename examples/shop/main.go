@@ -20,13 +20,15 @@ import (
 	"time"
 
 	"example.com/sealed/examples/shop/app"
+	"example.com/sealed/keystore"
 )
 
 const usage = `Usage: shop [flags]
 
 The session keys are kept in a file, sealed under the key in SESSION_WRAPPING_KEY,
 or else in a second file. SESSION_KEYS, if set, takes the place of both: keys
-separated by white space or commas, of which the first seals.
+separated by white space or commas, of which the first seals. A system that
+cannot keep keys in a file, such as Windows, has them in memory.
 
 `
 
@@ -50,7 +52,8 @@ func run(addr, keyFile string, insecure bool) error {
 	defer stop()
 
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	config, closeKeys, err := openKeys(ctx, keyFile, log)
+	inFile := func(path string) keystore.Store { return keystore.NewFile(path) }
+	config, closeKeys, err := openKeys(ctx, keyFile, inFile, log)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package testserver
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -80,9 +78,8 @@ func (p *Postgres) command(name string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if uid, gid, ok := postgresUser(); ok {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		runAs(cmd, uid, gid)
 	}
 	return cmd
 }
@@ -110,29 +107,16 @@ func (p *Postgres) Restart() {
 
 // Kill ends the server and all that it has started as a power failure does.
 func (p *Postgres) Kill() {
-	p.signal(syscall.SIGSTOP) // so that it starts nothing more
-	p.signal(syscall.SIGKILL)
+	p.signal(stop, p.PIDs()...) // so that it starts nothing more
+	p.signal(os.Kill, p.PIDs()...)
 	p.Process.Kill()
 }
 
 // Stop stops the server and all that it has started in its tracks.
-func (p *Postgres) Stop() { p.signal(syscall.SIGSTOP) }
+func (p *Postgres) Stop() { p.signal(stop, p.PIDs()...) }
 
 // Continue ends Stop.
-func (p *Postgres) Continue() { p.signal(syscall.SIGCONT) }
-
-func (p *Postgres) signal(s syscall.Signal) {
-	select {
-	case <-p.done:
-		return
-	default:
-	}
-	for _, pid := range p.PIDs() {
-		if err := syscall.Kill(pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
-			p.t.Errorf("signalling %d: %v", pid, err)
-		}
-	}
-}
+func (p *Postgres) Continue() { p.signal(proceed, p.PIDs()...) }
 
 // Forget has the next Restart start with an empty cluster.
 func (p *Postgres) Forget() {

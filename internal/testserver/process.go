@@ -5,6 +5,7 @@ package testserver
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -79,10 +79,28 @@ func (p *Process) Kill() {
 }
 
 // Stop stops the server in its tracks, with its connections open, until Continue.
-func (p *Process) Stop() { p.cmd.Process.Signal(syscall.SIGSTOP) }
+func (p *Process) Stop() { p.signal(stop, p.cmd.Process.Pid) }
 
 // Continue ends Stop.
-func (p *Process) Continue() { p.cmd.Process.Signal(syscall.SIGCONT) }
+func (p *Process) Continue() { p.signal(proceed, p.cmd.Process.Pid) }
+
+// signal sends a signal to the server, or what it has started, as far as that runs.
+func (p *Process) signal(s os.Signal, pids ...int) {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	for _, pid := range pids {
+		process, err := os.FindProcess(pid)
+		if err == nil {
+			err = process.Signal(s)
+		}
+		if err != nil && !errors.Is(err, os.ErrProcessDone) {
+			p.t.Errorf("signalling %d (%v): %v", pid, s, err)
+		}
+	}
+}
 
 // PIDs returns the process IDs of the server and of what it has started.
 func (p *Process) PIDs() []int {
