@@ -121,7 +121,7 @@ func TestChunksInAnotherFormAreRefused(t *testing.T) {
 	four := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 4}})
 	f := newForger(t, key)
 	sealWith := func(flash int) string {
-		return f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice", Flash: strings.Repeat("x", flash)}), name, "")
+		return f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice", Flash: strings.Repeat("x", flash)}), name, purpose)
 	}
 	small, big := sealWith(0), sealWith(3500)
 	for _, tt := range []struct {

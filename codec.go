@@ -36,12 +36,13 @@ type record struct {
 const maxMillis = 1<<48 - 1
 
 const (
-	cborUint   = 0 << 5
-	cborBytes  = 2 << 5
-	cborText   = 3 << 5
-	cborArray  = 4 << 5
-	cborMap    = 5 << 5
-	cborSimple = 7 << 5
+	cborUint     = 0 << 5
+	cborNegative = 1 << 5
+	cborBytes    = 2 << 5
+	cborText     = 3 << 5
+	cborArray    = 4 << 5
+	cborMap      = 5 << 5
+	cborSimple   = 7 << 5
 
 	paddingKey = 0 // of an extension, as an unsigned integer
 
@@ -170,17 +171,22 @@ func encodeToken(r *record, id keyID, suffix string) (token, associated []byte) 
 
 // decodeToken decodes a token from text, and returns the ID of the key that sealed
 // it. It lays both out as encodeToken does, in buf if that is large enough.
-func decodeToken(buf []byte, text, suffix string) (token, associated []byte, id keyID, ok bool) {
+func decodeToken(buf []byte, text, suffix string) (token, associated []byte, id keyID, err error) {
 	if len(text) > maxTokenText {
-		return nil, nil, id, false
+		return nil, nil, id, rejectMalformed
 	}
 	n := headerSize + len(suffix)
 	b, err := appendDecoded(slices.Grow(buf, n+base64url.DecodedLen(len(text)))[:n], text)
-	if err != nil || len(b)-n < overhead || b[n] != tokenVersion {
-		return nil, nil, id, false
+	switch {
+	case err != nil || len(b) == n:
+		return nil, nil, id, rejectMalformed
+	case b[n] != tokenVersion:
+		return nil, nil, id, rejectVersion
+	case len(b)-n < overhead:
+		return nil, nil, id, rejectMalformed
 	}
 	copy(b[copy(b, b[n:n+headerSize]):n], suffix)
-	return b[n:], b[:n:n], keyID(b[1:headerSize]), true
+	return b[n:], b[:n:n], keyID(b[1:headerSize]), nil
 }
 
 // associatedSuffix returns the associated data after the token's header. The

@@ -20,8 +20,10 @@ type Config[T any] struct {
 	// Lifetime ends a session that long after its start or renewal, whatever
 	// its use. Default 24 h, at most 400 days (RFC 6265bis, section 5.5).
 	//
-	// Shortening it shortens the sessions that exist; lengthening it does not
-	// lengthen them.
+	// A session is judged by the shorter of two: the lifetime that it was given at
+	// its start, and today's. So shortening Lifetime shortens the sessions that
+	// exist. Lengthening it gives none of them more than they were given, but those
+	// that a shorter one has ended in between are valid again.
 	Lifetime time.Duration
 
 	// IdleTimeout ends a session that has not been used for that long. Default
@@ -49,7 +51,7 @@ type Config[T any] struct {
 
 	// Purpose tells managers apart that share keys and a cookie name, in two
 	// applications for instance: a token of one does not open with another. At
-	// most 255 bytes.
+	// most 255 bytes. Seal and Open need one.
 	Purpose string
 
 	// Revocations is the list of sessions that were ended early. Default none.
@@ -58,8 +60,15 @@ type Config[T any] struct {
 	// expires, also after logout.
 	Revocations RevocationList
 
+	// DeleteDead deletes a cookie that can never open again: expired for good,
+	// revoked, sealed under a revoked key, or no token of this manager at all.
+	// Default no: it costs nothing but its bytes. A cookie that another instance
+	// may still open stays: one under an unknown key, of a newer version or a
+	// newer session type, or one that cannot be verified now.
+	DeleteDead bool
+
 	// Observe is told of each [Event], within the request, so it should be
-	// quick. It must not call the manager with the same context.
+	// quick. It must not call the manager with the same context: that is an error.
 	Observe func(context.Context, Event)
 }
 
@@ -84,7 +93,13 @@ type Cookie struct {
 	Name string
 
 	Domain string // default none: this host only
-	Path   string // default "/"
+
+	// Path defaults to "/". Browsers send the cookie only with requests below it
+	// (RFC 6265bis, section 5.1.4), so in a request outside it Update, without a
+	// cookie, is an error: it would overwrite the visitor's session unseen. The
+	// path is that of the request line or of the request's URL, so a proxy in
+	// front must not strip the prefix.
+	Path string
 
 	// SameSite defaults to Lax. None needs Secure, and a defence against
 	// cross-site requests such as [http.CrossOriginProtection].
@@ -93,9 +108,17 @@ type Cookie struct {
 	// Partitioned keeps a cookie per top-level site when embedded (CHIPS).
 	Partitioned bool
 
-	// MaxChunks is how many cookies one session may be split over. Default 1,
-	// at most 16. Servers and proxies limit the header that they come back in,
-	// nginx for one to 8 KiB a line.
+	// MaxSize is the longest Set-Cookie line, in bytes, from 512 to 4093, which is
+	// what the strictest browsers keep (RFC 6265bis, section 5.6). A session that
+	// needs more is [ErrTooLarge]. Default 3072: nginx, as it comes, answers 502 if
+	// all headers of a proxied response have more than 4 KiB, and pages have other
+	// headers too. With MaxChunks, which passes no such proxy, the default is 4093.
+	MaxSize int
+
+	// MaxChunks is how many cookies one session may be split over, each of at most
+	// MaxSize. Default 1, at most 16. More than one needs a proxy that lets it
+	// through: for the response, nginx needs proxy_buffer_size of all of it; for
+	// the request, nginx takes 8 KiB a header line, HAProxy 16 KiB and Apache 8 KiB.
 	MaxChunks int
 
 	// Insecure omits Secure, for development over plain HTTP where the browser

@@ -7,16 +7,22 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
 	// maxTried bounds how many cookies of one name are tried for a session.
 	maxTried = 4
 
-	// maxSetCookie is the longest Set-Cookie line we send, in bytes. RFC
+	// maxSetCookie is the longest Set-Cookie line that may be sent, in bytes. RFC
 	// 6265bis, section 5.6 has browsers take name and value up to 4096; the
 	// strictest counts the attributes too.
 	maxSetCookie = 4093
+
+	defaultMaxSize = 3072 // see Cookie.MaxSize
+	minMaxSize     = 512
+	minChunk       = 128                            // characters of a token that a line must hold
+	maxMaxAge      = int(maxLifetime / time.Second) // which is sent in the most digits
 
 	// maxChunkCount bounds Cookie.MaxChunks: servers refuse longer headers.
 	maxChunkCount = 16
@@ -26,6 +32,8 @@ const (
 type cookieFormat struct {
 	name       string
 	attributes string // as they end each Set-Cookie line
+	path       string
+	maxSize    int // of a Set-Cookie line
 	maxChunks  int
 }
 
@@ -44,6 +52,15 @@ func newCookieFormat(c Cookie) (cookieFormat, error) {
 	if c.SameSite == 0 || c.SameSite == http.SameSiteDefaultMode {
 		c.SameSite = http.SameSiteLaxMode
 	}
+	if c.MaxSize == 0 {
+		c.MaxSize = defaultMaxSize
+		if c.MaxChunks > 1 {
+			c.MaxSize = maxSetCookie
+		}
+	}
+	if c.MaxSize < minMaxSize || c.MaxSize > maxSetCookie {
+		errs = append(errs, fmt.Errorf("Cookie.MaxSize %d is not between %d and %d bytes", c.MaxSize, minMaxSize, maxSetCookie))
+	}
 	if c.MaxChunks == 0 {
 		c.MaxChunks = 1
 	}
@@ -59,9 +76,12 @@ func newCookieFormat(c Cookie) (cookieFormat, error) {
 	if c.Partitioned && c.Insecure {
 		errs = append(errs, errors.New("Cookie.Partitioned needs Secure, which Insecure omits: browsers refuse it"))
 	}
-	// Name, Domain and Path are bounded so that they leave room for a token.
 	attributes, err := c.attributes()
-	return cookieFormat{name: c.Name, attributes: attributes, maxChunks: c.MaxChunks}, errors.Join(append(errs, err)...)
+	f := cookieFormat{name: c.Name, attributes: attributes, path: c.Path, maxSize: c.MaxSize, maxChunks: c.MaxChunks}
+	if errs = append(errs, err); errors.Join(errs...) == nil && f.chunkLen(maxMaxAge) < minChunk {
+		errs = append(errs, fmt.Errorf("Cookie.MaxSize %d leaves no room for a token beside Name, Domain and Path", c.MaxSize))
+	}
+	return f, errors.Join(errs...)
 }
 
 // maxTokenLen returns the length of the longest token that fits.
@@ -81,7 +101,7 @@ func (f *cookieFormat) chunkLen(maxAge int) int {
 
 // room returns how many bytes of a token fit into one Set-Cookie line.
 func (f *cookieFormat) room(suffix, prefix string, maxAge int) int {
-	return maxSetCookie - f.lineLen(suffix, prefix, maxAge)
+	return f.maxSize - f.lineLen(suffix, prefix, maxAge)
 }
 
 func (f *cookieFormat) lineLen(suffix, value string, maxAge int) int {
@@ -166,14 +186,18 @@ func (f *cookieFormat) owns(line string) bool {
 
 // fits returns ErrTooLarge with the sizes unless a token with the record can be
 // sent, also when its time of last use has grown to its longest encoding.
-func (f *cookieFormat) fits(r record, maxAge int) error {
+func (f *cookieFormat) fits(r record, persistent bool) error {
 	r.lastUsed = r.expires
+	maxAge := -1
+	if persistent {
+		maxAge = int(r.expires/1000) + 1 // it only becomes less
+	}
 	token := base64url.EncodedLen(overhead + r.size())
 	limit := f.maxTokenLen(maxAge)
 	if token <= limit {
 		return nil
 	}
-	budget := f.maxChunks * maxSetCookie
+	budget := f.maxChunks * f.maxSize
 	return fmt.Errorf("%w: Set-Cookie would have %d bytes, more than %d", ErrTooLarge, token+budget-limit, budget)
 }
 
@@ -191,6 +215,13 @@ func trimSpace(s string) string {
 func chunkIndex(s string) (int, bool) {
 	n, err := strconv.Atoi(s)
 	return n, err == nil && n > 0 && n < 32 && strconv.Itoa(n) == s
+}
+
+// covers reports whether browsers send a cookie of the format's path with a request
+// for a path (RFC 6265bis, section 5.1.4).
+func (f *cookieFormat) covers(path string) bool {
+	rest, ok := strings.CutPrefix(path, f.path)
+	return ok && (rest == "" || strings.HasSuffix(f.path, "/") || rest[0] == '/')
 }
 
 // A cookieHeader is what a request's Cookie headers hold under our name.

@@ -2,7 +2,6 @@ package sealed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -11,14 +10,21 @@ import (
 type core[T any] struct {
 	policy  policy[T]
 	cookies cookieFormat
+	owner   any    // cookieOwner of the cookie's name
 	cookie  sealer // of tokens in cookies
 	bare    sealer // of tokens outside cookies
+	purpose bool   // there is one, which bare needs
 	keys    *Keyring
 	observe observer
+
+	deleteDead bool // see Config.DeleteDead
 }
 
 // seal returns a token outside cookies, with a new session that holds data.
 func (c *core[T]) seal(ctx context.Context, data *T) (string, error) {
+	if !c.purpose {
+		return "", errNoPurpose
+	}
 	if err := c.keys.checkExpiry(); err != nil {
 		return "", err
 	}
@@ -45,31 +51,32 @@ func (c *core[T]) seal(ctx context.Context, data *T) (string, error) {
 // open opens a token from seal.
 func (c *core[T]) open(ctx context.Context, token string) *session[T] {
 	var s session[T]
-	c.policy.open(ctx, &s, &c.bare, nil, token, time.Now().UnixMilli(), new(bool))
+	if !c.purpose {
+		s.err = errNoPurpose
+		return &s
+	}
+	c.policy.open(ctx, &s, &c.bare, nil, token, time.Now().UnixMilli(), new(bool), false)
 	c.observe.tell(ctx, s.event())
 	return &s
 }
 
-// revokeSubject ends every session that subject has now. One that was created a
-// little ahead of this clock, at the time own, is one of them.
-func (c *core[T]) revokeSubject(ctx context.Context, subject string, own time.Time) error {
-	before := time.Now()
-	if own.After(before) {
-		before = own
-	}
-	longest := c.policy.terms.Lifetime
-	if c.policy.termsFor != nil {
-		longest = maxLifetime // whatever TermsFor may say of those sessions
-	}
-	return c.revoke(ctx, Revocation{Subject: subject, Before: before, Until: before.Add(longest + maxSkew)})
+// revokeSubject ends every session that subject had at a time. The list keeps that for
+// as long as any session can last that some manager has made, whatever its terms.
+func (c *core[T]) revokeSubject(ctx context.Context, subject string, before time.Time) error {
+	return c.revoke(ctx, Revocation{Subject: subject, Before: before, Until: before.Add(maxLifetime + maxSkew)})
+}
+
+// revokeID ends the session with an ID, whenever it would have expired.
+func (c *core[T]) revokeID(ctx context.Context, id ID) error {
+	return c.revoke(ctx, Revocation{ID: id, Until: time.Now().Add(maxLifetime + maxSkew)})
 }
 
 // revokeTimeout bounds a revocation that goes on after the client has gone.
 const revokeTimeout = 10 * time.Second
 
-// revokeSession ends one session. It does so even if the client has gone: who clicks
+// revokeRecord ends one session. It does so even if the client has gone: who clicks
 // on logout and closes the window is to be logged out.
-func (c *core[T]) revokeSession(ctx context.Context, r *record) error {
+func (c *core[T]) revokeRecord(ctx context.Context, r *record) error {
 	if c.policy.list == nil {
 		return nil
 	}
@@ -88,8 +95,3 @@ func (c *core[T]) revoke(ctx context.Context, r Revocation) error {
 	}
 	return err
 }
-
-var (
-	errNoList    = errors.New("sealed: RevokeSubject needs Config.Revocations")
-	errNoSubject = errors.New("sealed: RevokeSubject needs a subject")
-)

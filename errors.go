@@ -69,6 +69,7 @@ func reject(sentinel error, reason Reason, detail string) *rejection {
 
 var (
 	rejectMalformed   = reject(ErrInvalid, ReasonMalformed, "malformed")
+	rejectVersion     = reject(ErrInvalid, ReasonMalformed, "malformed, or of another version")
 	rejectUnknownKey  = reject(ErrInvalid, ReasonUnknownKey, "unknown key")
 	rejectRevokedKey  = reject(ErrInvalid, ReasonRevokedKey, "revoked key")
 	rejectTampered    = reject(ErrInvalid, ReasonTampered, "tampered, or sealed for another cookie name or purpose")
@@ -79,6 +80,22 @@ var (
 	rejectRevoked     = reject(ErrRevoked, ReasonRevoked, "")
 	rejectStaleKeys   = reject(ErrUnverified, ReasonStaleKeys, "no news of revoked keys for too long")
 	rejectDuplicate   = reject(ErrInvalid, ReasonDuplicate, "another cookie of the same name was preferred")
+)
+
+// Why a call changes nothing, where the application is at fault. Nobody decides by
+// these, so they are not exported.
+var (
+	errFinished       = fmt.Errorf("%w, or cannot be changed any more: the handler inside Manager.Handler has returned", ErrCommitted)
+	errReentrant      = errors.New("sealed: the Manager was called for a request from within Update's function, Observe or the revocation list of the same request")
+	errSameName       = errors.New("sealed: a Manager around this one has a cookie of the same name: give each a Cookie.Name of its own")
+	errCookiesChanged = errors.New("sealed: the request's cookies were changed between two handlers of one Manager: the session cannot be changed for them")
+	errOutsidePath    = errors.New("sealed: the request is outside Cookie.Path, so that the session's cookie cannot be known, and would be overwritten")
+	errOtherCookie    = errors.New("sealed: another cookie of the same name, of another domain or path, holds a session: without Config.Revocations it goes on")
+	errNoList         = errors.New("sealed: revoking needs Config.Revocations")
+	errZeroID         = errors.New("sealed: the zero ID is no session's")
+	errNoSubject      = errors.New("sealed: RevokeSubject needs a subject")
+	errNoSubjectFunc  = errors.New("sealed: RevokeSubject needs Config.Subject, or no session has a subject")
+	errNoPurpose      = errors.New("sealed: Seal and Open need a Config.Purpose: without one, what was sealed for one purpose opens for another")
 )
 
 // reasonOf returns the reason of a rejection.

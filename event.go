@@ -25,6 +25,9 @@ type Event struct {
 	ID     ID     // the session's, where it is known
 	KeyID  string // the key of the token, where it is known
 
+	// PreviousID is the session's ID before EventRenewed.
+	PreviousID ID
+
 	// Bytes is what was sealed, in bytes: of the Set-Cookie lines, or of the
 	// token from Seal.
 	Bytes int

@@ -241,7 +241,7 @@ func TestRejectedEventTellsAnotherTypeAsUndecodable(t *testing.T) {
 func TestRejectedEventTellsATokenFromTheFuture(t *testing.T) {
 	x := newEventTest(t)
 	at := time.Now().Add(time.Hour).UnixMilli()
-	token := x.f.token(plaintext(t, [16]byte{1}, at, 0, hourMs, Session{}), "", "")
+	token := x.f.token(plaintext(t, [16]byte{1}, at, 0, hourMs, Session{}), "", purpose)
 	if _, _, err := x.m.Open(t.Context(), token); !errors.Is(err, sealed.ErrInvalid) {
 		t.Error(err)
 	}
@@ -353,7 +353,7 @@ func TestEventsHoldNoDataSubjectsKeysOrTokens(t *testing.T) {
 	if n := strings.Count(printed.String(), "\n"); n < 6 {
 		t.Errorf("only %d events", n)
 	}
-	if typ := reflect.TypeFor[sealed.Event](); typ.NumField() != 6 {
+	if typ := reflect.TypeFor[sealed.Event](); typ.NumField() != 7 {
 		t.Errorf("Event has %d fields; does the new one hold a secret?", typ.NumField())
 	}
 }

@@ -31,6 +31,7 @@ func shopSessions(keys *sealed.Keyring, observe func(context.Context, sealed.Eve
 			}
 			return strconv.FormatInt(s.UserID, 10)
 		},
+		Purpose:     "shop", // Seal and Open need one
 		Revocations: revoke.NewList(),
 		Observe:     observe,
 	})

@@ -98,7 +98,9 @@ func keyText(secret []byte) string {
 }
 
 // cookie returns the pair that carries plaintext as the default cookie.
-func (f forger) cookie(plaintext []byte) string { return name + "=" + f.token(plaintext, name, "") }
+func (f forger) cookie(plaintext []byte) string {
+	return name + "=" + f.token(plaintext, name, purpose)
+}
 
 // mustForge returns a manager, a forger with its key, and its ring.
 func mustForge(t testing.TB, config sealed.Config[Session]) (*sealed.Manager[Session], forger, *sealed.Keyring) {

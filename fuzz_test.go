@@ -113,7 +113,7 @@ func FuzzRecord(f *testing.F) {
 		if len(plain) > 27 && plain[18] == 0x1b {
 			plain = append(plain[:18:18], append(deterministic(t, time.Now().UnixMilli()), plain[27:]...)...)
 		}
-		s, info, err := m.Open(t.Context(), forge.token(plain, "", ""))
+		s, info, err := m.Open(t.Context(), forge.token(plain, "", purpose))
 		if err != nil {
 			return
 		}

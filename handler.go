@@ -3,7 +3,7 @@ package sealed
 import (
 	"context"
 	"net/http"
-	"time"
+	"reflect"
 )
 
 // A requestScope is one request as it passes through the middleware. It is one
@@ -15,31 +15,18 @@ type requestScope[T any] struct {
 	writer   responseWriter[T]
 }
 
-// requestContext is the context of the wrapped handler: that of the request, with
-// the exchange. Its key is the manager's core, so that managers can be nested.
-type requestContext[T any] struct{ exchange *exchange[T] }
-
-func (c requestContext[T]) Value(key any) any {
-	if k, ok := key.(*core[T]); ok && k == c.exchange.core {
-		return c.exchange
-	}
-	return c.exchange.context().Value(key)
-}
-
-func (c requestContext[T]) Deadline() (time.Time, bool) { return c.exchange.context().Deadline() }
-func (c requestContext[T]) Done() <-chan struct{}       { return c.exchange.context().Done() }
-func (c requestContext[T]) Err() error                  { return c.exchange.context().Err() }
-
 // handler is Manager.Handler.
 func (c *core[T]) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if outer, ok := r.Context().Value(c).(*exchange[T]); ok && outer.serves(r) {
+		refused, passed := c.outer(w, r)
+		if passed {
 			next.ServeHTTP(w, r)
 			return
 		}
 		s := &requestScope[T]{}
-		s.exchange.core, s.exchange.request = c, r
-		s.writer = responseWriter[T]{w, &s.exchange}
+		s.exchange.core, s.exchange.request, s.exchange.response = c, r, w
+		s.exchange.refusal = refused
+		s.writer = responseWriter[T]{&s.exchange, &s.request}
 		copyWithContext(&s.request, r, requestContext[T]{&s.exchange})
 		returned := false
 		defer func() { s.finish(returned) }()
@@ -48,18 +35,56 @@ func (c *core[T]) handler(next http.Handler) http.Handler {
 	})
 }
 
+// outer looks for a handler around this one that has a cookie of the same name. passed
+// says that it is one of this manager and serves this request already.
+func (c *core[T]) outer(w http.ResponseWriter, r *http.Request) (refused refusal, passed bool) {
+	outer, ok := r.Context().Value(c.owner).(interface {
+		serves(*http.Request) (same, underWay bool)
+		writer() http.ResponseWriter
+	})
+	if !ok {
+		return refuseNothing, false
+	}
+	same, underWay := outer.serves(r)
+	e, own := outer.(*exchange[T])
+	switch own = own && e.core == c; {
+	case same && own:
+		return refuseNothing, true
+	case same:
+		return refuseAll, false
+	case underWay && sameHeader(outer.writer(), w):
+		return refuseToChange, false
+	}
+	return refuseNothing, false
+}
+
+// sameHeader reports whether two writers write one response.
+func sameHeader(a, b http.ResponseWriter) bool {
+	return reflect.ValueOf(a.Header()).Pointer() == reflect.ValueOf(b.Header()).Pointer()
+}
+
 // copyWithContext is r.WithContext into memory that is there: the compiler
 // inlines it and keeps its copy on the stack.
 func copyWithContext(dst, r *http.Request, ctx context.Context) {
 	*dst = *r.WithContext(ctx)
 }
 
-// finish ends the exchange. It copies to the outer request what the server and outer
-// handlers look for there: the form, whose temporary files the server deletes, and
-// the pattern that a ServeMux matched.
+// finish ends the exchange: what is changed later could not be sent. It completes the
+// headers unless the handler has panicked. It copies to the outer request what the
+// server and outer handlers look for there: the form, whose temporary files the server
+// deletes, and the pattern that a ServeMux matched.
 func (s *requestScope[T]) finish(returned bool) {
-	s.exchange.finish(s.writer.Header(), returned)
-	outer := s.exchange.request
+	if !s.exchange.sent.Load() {
+		s.writer.relayBodyLimit()
+	}
+	e := &s.exchange
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.finished = true
+	if returned && !e.committed.Load() {
+		e.complete()
+	}
+	outer := e.request
 	if outer.Pattern != s.request.Pattern {
 		outer.Pattern = s.request.Pattern
 	}

@@ -6,26 +6,37 @@ import (
 	"strings"
 )
 
-// These are shared by all responses: an append to them makes a copy, as they have
-// no room, and headers are replaced, never changed in place.
-var (
-	varyCookie   = []string{"Cookie"}
-	cacheNoStore = []string{"no-store"}
-)
-
-// varyByCookie tells caches that the response is for the sender of these cookies.
-func varyByCookie(h http.Header) {
+// shieldResponse keeps caches from giving a response that depends on the session to
+// others: "Vary" for those that heed it, "private" for those that do not, unless the
+// handler has chosen otherwise. One that sets the cookie is not to be stored. The values
+// lie in memory of the response's own: whoever edits a header in place must not edit
+// another response's.
+func shieldResponse(h http.Header, sets bool, values *[2]string) {
 	if vary := h["Vary"]; len(vary) == 0 {
-		h["Vary"] = varyCookie
+		values[0] = "Cookie"
+		h["Vary"] = values[0:1:1]
 	} else if !hasToken(vary, "Cookie") && !hasToken(vary, "*") {
-		h["Vary"] = append(vary, "Cookie")
+		// In one line: nginx up to 1.22 heeds the last one only.
+		h["Vary"] = []string{strings.Join(vary, ", ") + ", Cookie"}
+	}
+	cache := h["Cache-Control"]
+	switch {
+	case sets && !closed(cache):
+		values[1] = "no-store"
+		h["Cache-Control"] = values[1:2:2]
+	case len(cache) == 0:
+		values[1] = "private"
+		h["Cache-Control"] = values[1:2:2]
 	}
 }
 
-// replaceCookies sets Set-Cookie lines in the place of those for the same cookies, and
-// keeps the response from others.
-func replaceCookies(h http.Header, lines []string, owned func(string) bool) {
-	varyByCookie(h)
+// setCookieHeaders sets Set-Cookie lines in the place of those for the same cookies, and
+// shields the response.
+func setCookieHeaders(h http.Header, lines []string, owned func(string) bool, values *[2]string) {
+	if len(lines) > 0 {
+		deleteTargeted(h)
+	}
+	shieldResponse(h, len(lines) > 0, values)
 	if existing := h["Set-Cookie"]; len(existing) > 0 {
 		lines = append(slices.DeleteFunc(slices.Clone(existing), owned), lines...)
 	}
@@ -34,33 +45,54 @@ func replaceCookies(h http.Header, lines []string, owned func(string) bool) {
 		return
 	}
 	h["Set-Cookie"] = lines
-	noStore(h)
 }
 
-// noStore keeps caches from storing a response, unless the handler has seen to
-// it. The headers that speak to certain caches only win over Cache-Control there
-// (RFC 9213, section 2.2), so they go, unless they say the same.
-func noStore(h http.Header) {
-	closed := func(name string) bool { return hasToken(h[name], "private") || hasToken(h[name], "no-store") }
-	if !closed("Cache-Control") {
-		h["Cache-Control"] = cacheNoStore
-	}
-	for _, name := range []string{"Cdn-Cache-Control", "Surrogate-Control"} {
-		if len(h[name]) > 0 && !closed(name) {
+// deleteTargeted deletes the headers that speak to certain caches only, which win over
+// Cache-Control there (RFC 9213, section 2.2), unless they say that nothing is stored.
+func deleteTargeted(h http.Header) {
+	for name, values := range h {
+		switch {
+		case name == "X-Accel-Expires" && len(values) == 1 && trimSpace(values[0]) == "0":
+		case name == "X-Accel-Expires":
 			delete(h, name)
-		}
-	}
-}
-
-// hasToken reports whether a header of comma-separated tokens holds one, in any
-// case (RFC 9110, section 5.6.1).
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for part := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(trimSpace(part), token) {
-				return true
+		case name == "Surrogate-Control", name == "Edge-Control", strings.HasSuffix(name, "Cdn-Cache-Control"):
+			if !closed(values) {
+				delete(h, name)
 			}
 		}
 	}
+}
+
+// closed reports whether a cache that obeys the lines stores nothing for others.
+func closed(lines []string) bool { return hasToken(lines, "private") || hasToken(lines, "no-store") }
+
+// hasToken reports whether a header of comma-separated members holds one, in any
+// case (RFC 9110, section 5.6.1). A comma in a quoted string splits nothing.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for line != "" {
+			end := memberEnd(line)
+			if strings.EqualFold(trimSpace(line[:end]), token) {
+				return true
+			}
+			line = line[min(end+1, len(line)):]
+		}
+	}
 	return false
+}
+
+// memberEnd returns where the first member of a list ends: at a comma, or the end.
+func memberEnd(line string) int {
+	quoted := false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case quoted && c == '\\':
+			i++ // a quoted pair
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			return i
+		}
+	}
+	return len(line)
 }

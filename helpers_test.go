@@ -56,8 +56,15 @@ func ringOf(t testing.TB, first sealed.Key, others ...sealed.Key) *sealed.Keyrin
 	return ring
 }
 
+// purpose is that of a manager that mustNew makes, unless its Config has one: Seal and
+// Open need it.
+const purpose = "test"
+
 func mustNew[T any](t testing.TB, ring *sealed.Keyring, config sealed.Config[T]) *sealed.Manager[T] {
 	t.Helper()
+	if config.Purpose == "" {
+		config.Purpose = purpose
+	}
 	m, err := sealed.New(ring, config)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +84,12 @@ func (n nest) Handler(h http.Handler) http.Handler { return n(h) }
 
 // request runs h under m, for a request with exactly these Cookie lines.
 func request(m wrapper, h http.HandlerFunc, cookie ...string) *http.Response {
-	r := httptest.NewRequest("GET", "/", nil)
+	return requestTo("/", m, h, cookie...)
+}
+
+// requestTo is request for another path than /.
+func requestTo(path string, m wrapper, h http.HandlerFunc, cookie ...string) *http.Response {
+	r := httptest.NewRequest("GET", (&url.URL{Path: path}).String(), nil)
 	if len(cookie) > 0 {
 		r.Header["Cookie"] = cookie
 	}

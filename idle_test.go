@@ -118,7 +118,7 @@ func TestReadIsUseWhenTheSessionWasAskedFor(t *testing.T) {
 		x := newIdleTest(t)
 		time.Sleep(20 * time.Minute)
 		read := time.Now()
-		x.b.visit(x.m, func(_ http.ResponseWriter, r *http.Request) { x.m.Get(r.Context()); time.Sleep(time.Minute) })
+		x.b.visit(x.m, func(_ http.ResponseWriter, r *http.Request) { x.m.Get(r.Context()); time.Sleep(time.Second) })
 		if got := x.b.info(x.m).LastUsed; !got.Equal(read) {
 			t.Errorf("after a read: last used %v, want %v", got, read)
 		}

@@ -48,6 +48,10 @@ type Info struct {
 	LastUsed time.Time // as of the cookie; moves in steps
 	Expires  time.Time // by lifetime; the idle timeout may end it earlier
 	KeyID    string    // the key that sealed it; "" for one not sealed yet
+
+	// IdleExpires is when the session ends unless it is used again; the zero time
+	// without an idle timeout.
+	IdleExpires time.Time
 }
 
 func unixMilli(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -60,8 +59,8 @@ type Keyring struct {
 // ringKey is a key at work. It is never changed once it is in a ring.
 type ringKey struct {
 	key       Key
-	text      string // the ID, made once for events and Info
-	aead      cipher.AEAD
+	text      string             // the ID, made once for events and Info
+	aead      func() cipher.AEAD // see Key.aead
 	created   time.Time
 	activates time.Time
 	revoked   bool
@@ -108,7 +107,7 @@ func ParseKeyring(text string) (*Keyring, error) {
 // [Keyring.Add] or by its text: an instance must be able to open a key before
 // any instance seals with it. For a single process lead can be 0.
 //
-// Older keys stay and open their tokens, which are sealed anew with the primary
+// Older keys stay and open their tokens, which are re-encrypted under the primary
 // when their sessions are next read. Call [Keyring.Remove] once the longest
 // session has ended. A negative lead is an error.
 func (r *Keyring) Rotate(lead time.Duration) (Key, error) {
@@ -170,7 +169,7 @@ func insert(keys []*ringKey, added *ringKey) []*ringKey {
 // Revoke marks a key as compromised: from now on nothing sealed with it opens
 // in this process, and it cannot be added again until it is removed. It ends
 // every session still sealed with it: the holder of a key can forge any. Sessions
-// that were sealed anew with a later key live on, forged ones too: if a key may
+// that were re-encrypted under a later key live on, forged ones too: if a key may
 // have been known for long, revoke the later ones as well.
 //
 // If it was the primary, the ring seals with the newest key left; the last
@@ -309,23 +308,6 @@ func recheck(keys []*ringKey, k *ringKey) error {
 		return rejectRevokedKey
 	}
 	return nil
-}
-
-// seal seals plaintext in place: token is a header, room for a nonce, the
-// plaintext, and has capacity for the tag. It fills in the nonce, which is
-// random: 192 bits make a repetition after 2^80 tokens a chance of 2^-33.
-func (k *ringKey) seal(token, associated []byte) []byte {
-	nonce := token[headerSize : headerSize+nonceSize]
-	rand.Read(nonce)
-	plaintext := token[headerSize+nonceSize:]
-	ciphertext := k.aead.Seal(plaintext[:0], nonce, plaintext, associated)
-	return token[:headerSize+nonceSize+len(ciphertext)]
-}
-
-// open opens token in place and returns its plaintext.
-func (k *ringKey) open(token, associated []byte) ([]byte, error) {
-	nonce, ciphertext := token[headerSize:headerSize+nonceSize], token[headerSize+nonceSize:]
-	return k.aead.Open(ciphertext[:0], nonce, ciphertext, associated)
 }
 
 // checkExpiry returns an error that is ErrUnverified if the ring has expired.

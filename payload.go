@@ -20,8 +20,9 @@ const (
 type payload[T any] struct {
 	encoding cbor.EncMode
 	decoding cbor.DecMode
-	zero     []byte // the zero T, encoded
-	simple   bool   // see simpleType
+	strict   cbor.DecMode // decoding that refuses keys for which T has no field
+	zero     []byte       // the zero T, encoded
+	simple   bool         // see simpleType
 }
 
 func newPayload[T any]() (p payload[T], err error) {
@@ -42,11 +43,19 @@ func newPayload[T any]() (p payload[T], err error) {
 		MaxMapPairs:      maxElements,
 
 		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
+
+		// What an any holds comes back in types that encoding/json takes as well.
+		DefaultMapType: reflect.TypeFor[map[string]any](),
+		IntDec:         cbor.IntDecConvertSignedOrBigInt,
 	}
 	if p.encoding, err = encode.EncMode(); err != nil {
 		return p, err
 	}
 	if p.decoding, err = decode.DecMode(); err != nil {
+		return p, err
+	}
+	decode.ExtraReturnErrors = cbor.ExtraDecErrorUnknownField
+	if p.strict, err = decode.DecMode(); err != nil {
 		return p, err
 	}
 	p.simple = simpleType(t, 0)
@@ -95,6 +104,20 @@ func (p *payload[T]) decode(data []byte, v *T) error {
 		detail = fmt.Sprintf("CBOR %s does not fit %s, a %s", mismatch.CBORType, cmp.Or(mismatch.StructFieldName, "the session"), mismatch.GoType)
 	}
 	return reject(ErrInvalid, ReasonUndecodable, detail)
+}
+
+// decodeForChange is decode that also reports whether T has a field for all of data.
+// A newer version of the program may have written fields that this one does not know.
+func (p *payload[T]) decodeForChange(data []byte, v *T) (whole bool, err error) {
+	err = p.strict.Unmarshal(data, v)
+	if err == nil {
+		return true, nil
+	}
+	if _, unknown := errors.AsType[*cbor.UnknownFieldError](err); unknown {
+		var none T
+		*v = none
+	}
+	return false, p.decode(data, v)
 }
 
 // itemLen returns the length of the first CBOR item in b.

@@ -307,7 +307,7 @@ func TestFieldNamesAreMatchedExactly(t *testing.T) {
 	type plain struct{ User string }
 	ring, key := ringAndKey(t)
 	m := mustNew(t, ring, sealed.Config[plain]{})
-	token := newForger(t, key).token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, map[string]string{"user": "mallory"}), "", "")
+	token := newForger(t, key).token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, map[string]string{"user": "mallory"}), "", purpose)
 	if s, _, err := m.Open(t.Context(), token); err != nil || s.User != "" {
 		t.Errorf("a field of another case: %+v, %v", s, err)
 	}

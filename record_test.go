@@ -33,17 +33,17 @@ func newRecordTest(t *testing.T) *recordTest {
 
 func (x *recordTest) refused(what string, plain []byte) {
 	x.t.Helper()
-	if s, _, err := x.m.Open(x.t.Context(), x.f.token(plain, "", "")); !errors.Is(err, sealed.ErrInvalid) || s.User != "" {
+	if s, _, err := x.m.Open(x.t.Context(), x.f.token(plain, "", purpose)); !errors.Is(err, sealed.ErrInvalid) || s.User != "" {
 		x.t.Errorf("%s: %+v, %v, want ErrInvalid", what, s, err)
 	}
 	x.rec.want(x.t, what, "rejected undecodable")
-	wantCookie(x.t, x.m, what, x.f.token(plain, name, ""), sealed.ErrInvalid)
+	wantCookie(x.t, x.m, what, x.f.token(plain, name, purpose), sealed.ErrInvalid)
 	x.rec.want(x.t, what+", as a cookie", "rejected undecodable")
 }
 
 func (x *recordTest) opens(what string, plain []byte) {
 	x.t.Helper()
-	if _, _, err := x.m.Open(x.t.Context(), x.f.token(plain, "", "")); err != nil {
+	if _, _, err := x.m.Open(x.t.Context(), x.f.token(plain, "", purpose)); err != nil {
 		x.t.Errorf("%s: %v", what, err)
 	}
 	x.rec.want(x.t, what, "opened")
@@ -70,7 +70,7 @@ func TestRecordInAnotherFormIsRefused(t *testing.T) {
 	// Its last use is 0, at byte 27, and the data starts at byte 33.
 	unused := plaintext(t, x.id, x.now, 0, hourMs, Session{User: "alice"})
 	edit := func(f func(b []byte) []byte) []byte { return f(append([]byte(nil), unused...)) }
-	wantCookie(t, x.m, "a good one", x.f.token(unused, name, ""), nil)
+	wantCookie(t, x.m, "a good one", x.f.token(unused, name, purpose), nil)
 	x.rec.want(t, "a good one", "opened")
 	for what, plain := range map[string][]byte{
 		"nothing inside":   nil,
@@ -106,13 +106,13 @@ func TestRecordTimesAreBounded(t *testing.T) {
 func TestRecordUsedAfterItsEndIsRefused(t *testing.T) {
 	x := newRecordTest(t)
 	x.refused("used after its end", plaintext(t, x.id, x.now-2*hourMs, hourMs+1, hourMs, Session{}))
-	wantCookie(t, x.m, "used last at its end", x.f.token(plaintext(t, x.id, x.now-30_000, 60_000, 60_000, Session{User: "alice"}), name, ""), nil)
+	wantCookie(t, x.m, "used last at its end", x.f.token(plaintext(t, x.id, x.now-30_000, 60_000, 60_000, Session{User: "alice"}), name, purpose), nil)
 }
 
 func TestRecordWithPaddingOrNoExtensionsOpens(t *testing.T) {
 	x := newRecordTest(t)
 	for what, ext := range map[string]map[int]any{"padding": {0: []byte("......")}, "no extensions": {}} {
-		wantCookie(t, x.m, what, x.f.token(plaintext(t, x.id, x.now, 0, hourMs, Session{User: "alice"}, ext), name, ""), nil)
+		wantCookie(t, x.m, what, x.f.token(plaintext(t, x.id, x.now, 0, hourMs, Session{User: "alice"}, ext), name, purpose), nil)
 	}
 }
 

@@ -7,101 +7,183 @@ import (
 	"time"
 )
 
+// A response sets cookies when it is sent: this file decides which.
+
 // commit completes the response's headers before they are sent, once. Who writes at
 // the same time waits: the headers must not leave before they are complete.
-func (e *exchange[T]) commit(h http.Header) {
+func (e *exchange[T]) commit() {
 	if e.committed.Load() {
 		return // spares later writes the lock
 	}
-	e.mu.Lock()
+	if !e.mu.TryLock() && e.lock() != nil { // Update's function writes: Update will say that it is too late
+		e.committed.Store(true)
+		return
+	}
 	defer e.mu.Unlock()
-	if !e.committed.Load() && !e.finished {
-		defer e.committed.Store(true)
-		e.complete(h)
+	if e.committed.Load() {
+		return
+	}
+	defer e.committed.Store(true)
+	if e.finished {
+		e.shield() // a page that is rendered after the handler, as of an error
+	} else {
+		e.complete()
 	}
 }
 
-// finish ends the exchange: what is changed later could not be sent. It commits
-// unless the handler has panicked.
-func (e *exchange[T]) finish(h http.Header, returned bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.finished = true
-	if returned && !e.committed.Load() {
-		e.complete(h)
+// uncommit takes back a commit after which nothing could be sent.
+func (e *exchange[T]) uncommit() {
+	if e.lock() == nil {
+		e.committed.Store(false)
+		e.mu.Unlock()
+	}
+}
+
+// bypass is called when somebody asks for the writer inside ours: what they send may
+// go past the commit.
+func (e *exchange[T]) bypass() {
+	if e.lock() == nil {
+		e.bypassed = true
+		e.publish()
+		e.mu.Unlock()
+	}
+}
+
+// publish completes the headers after a change already, if the commit may be bypassed.
+// The last one before they are sent counts.
+func (e *exchange[T]) publish() {
+	if e.bypassed && e.state != nil && !e.committed.Load() && !e.finished {
+		lines, _ := e.setCookies(e.request.Context())
+		e.setHeaders(lines)
 	}
 }
 
 // serves reports whether the exchange is r's too: it is still under way, and r
 // carries the same cookies. A handler may serve requests that it makes up, with
 // the context of its own, for somebody else.
-func (e *exchange[T]) serves(r *http.Request) bool {
-	e.mu.Lock()
+func (e *exchange[T]) serves(r *http.Request) (same, underWay bool) {
+	if e.lock() != nil {
+		return false, false
+	}
 	defer e.mu.Unlock()
-	return !e.finished && slices.Equal(e.request.Header["Cookie"], r.Header["Cookie"])
+	return !e.finished && slices.Equal(e.request.Header["Cookie"], r.Header["Cookie"]), !e.finished
 }
+
+// writer returns the writer that the response goes to.
+func (e *exchange[T]) writer() http.ResponseWriter { return e.response }
 
 // complete sets the headers that follow from the session, if it was asked for.
-func (e *exchange[T]) complete(h http.Header) {
-	if e.state == nil {
+func (e *exchange[T]) complete() {
+	if e.state == nil || e.refusal == refuseAll {
 		return
 	}
-	lines, sealed := e.setCookies(e.request.Context())
-	if e.action == leaveCookie {
-		varyByCookie(h)
-		return
-	}
-	replaceCookies(h, lines, e.cookies.owns)
+	ctx := e.request.Context()
+	e.refresh(ctx)
+	lines, sealed := e.setCookies(ctx)
+	e.setHeaders(lines)
 	if e.observe != nil && sealed.Kind != "" {
-		e.observe(e.request.Context(), sealed)
+		e.tell(ctx, sealed)
 	}
 }
 
-// refresh has a session that was only read set a new cookie if it needs one: its
-// last use is to be recorded, or another key than its own seals now.
-func (e *exchange[T]) refresh(key *ringKey) {
+// setHeaders sets what a response needs that read the session, or changed it.
+func (e *exchange[T]) setHeaders(lines []string) {
+	h := e.response.Header()
+	if len(lines) > 0 || e.action != leaveCookie || e.bypassed {
+		setCookieHeaders(h, lines, e.cookies.owns, &e.headers)
+	} else {
+		shieldResponse(h, false, &e.headers)
+	}
+}
+
+// shield keeps caches from giving the response to others, if it has read the session.
+func (e *exchange[T]) shield() {
+	if e.state != nil {
+		shieldResponse(e.response.Header(), false, &e.headers)
+	}
+}
+
+// soon is how long a response may take to set a cookie that no handler asked for.
+const soon = 2 * time.Second
+
+// refresh has a session that was only read set a new cookie if it needs one: its last
+// use is to be recorded, or another key than its own seals now.
+//
+// The visitor may have logged in since the session was read, and this response would
+// bring the old session back. So a slow one leaves that to a faster one. Only if there
+// seems to be none, and the session is about to go idle, or its key was replaced a day
+// ago and may be removed, it sets the cookie all the same.
+func (e *exchange[T]) refresh(ctx context.Context) {
 	s := &e.session
-	if !s.issued || e.action != leaveCookie {
+	if s.err != nil || !s.issued || e.action != leaveCookie || e.refusal != refuseNothing {
 		return
 	}
-	due := s.touchDue(e.readAt) && !e.prefetched()
-	if !due && key.key.id == s.key.key.id || e.keys.checkExpiry() != nil {
+	key, compromised := e.keys.sealingKey(s.key, e.readAt)
+	if compromised != nil {
+		e.drop(ctx, compromised)
+		return
+	}
+	touch := e.used && s.touchDue(e.readAt, 1) && !IsPrefetch(e.request)
+	reseal := key.key.id != s.key.key.id
+	if !touch && !reseal {
+		return
+	}
+	now := time.Now().UnixMilli()
+	if now-e.readAt > soon.Milliseconds() {
+		touch = touch && s.touchDue(now, 3)
+		reseal = reseal && !key.activates.IsZero() && now-key.activates.UnixMilli() >= dayMilli
+	}
+	if !touch && !reseal || e.keys.checkExpiry() != nil || e.judge(ctx, now) != nil {
 		return
 	}
 	next := *s
-	if due {
+	if touch {
 		next.touch(e.readAt)
 	}
-	if e.cookies.fits(next.record, next.maxAge(e.readAt)) != nil {
+	if e.cookies.fits(next.record, next.terms.Persistent) != nil {
 		return // the configuration leaves less room than before: keep the cookie
 	}
 	*s, e.action = next, setCookie
 }
 
+const dayMilli = 24 * 3600 * 1000
+
 // setCookies returns the Set-Cookie lines of the response, if any, and the event
-// to report when they are set.
+// to report when they are set. A session that has ended since it was read, or
+// changed, is left alone: its cookie would take the place of the browser's next one.
 func (e *exchange[T]) setCookies(ctx context.Context) (lines []string, sealed Event) {
-	s, now := &e.session, time.Now().UnixMilli()
+	s := &e.session
+	var now int64
 	var key *ringKey
-	if s.err == nil {
-		var compromised error
-		if key, compromised = e.keys.sealingKey(s.key, now); compromised != nil {
-			e.drop(ctx, compromised)
-		} else {
-			e.refresh(key)
+	if e.action == setCookie {
+		now = time.Now().UnixMilli()
+		var ended error
+		if key, ended = e.keys.sealingKey(s.key, now); ended == nil {
+			ended = e.judge(ctx, now)
+		}
+		if ended != nil && !isUnverified(ended) { // one that may have ended keeps the changes that were accepted
+			e.drop(ctx, ended)
 		}
 	}
-	switch e.action {
-	case deleteCookie:
-		if e.hasCookie {
-			lines = append([]string{e.cookies.deletion()}, e.cookies.deletions(e.numbered)...)
+	switch {
+	case e.action == setCookie:
+		maxAge := -1 // it ends with the browser
+		if s.terms.Persistent {
+			maxAge = s.secondsLeft(now)
 		}
-	case setCookie:
-		lines = e.cookies.lines(e.cookie.seal(&s.record, key), s.maxAge(now), e.numbered)
+		lines = e.cookies.lines(e.cookie.seal(&s.record, key), maxAge, e.numbered)
 		sealed = Event{Kind: EventSealed, ID: s.record.id, KeyID: key.text}
 		for _, line := range lines {
 			sealed.Bytes += len(line)
 		}
+	case e.hasCookie && (e.action == deleteCookie || e.dead && s.err != nil):
+		lines = append([]string{e.cookies.deletion()}, e.cookies.deletions(e.numbered)...)
 	}
 	return lines, sealed
+}
+
+// judge judges the session again: it may have ended since it was read.
+func (e *exchange[T]) judge(ctx context.Context, now int64) (err error) {
+	e.callList(func() { err = e.policy.judge(ctx, &e.session, now) })
+	return err
 }

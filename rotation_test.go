@@ -127,8 +127,8 @@ func TestSessionThatIsNotReadIsNotReencrypted(t *testing.T) {
 
 func TestReadDoesNotReencryptWhatWouldNotFit(t *testing.T) {
 	ring := mustRing(t)
-	wide := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Secure-s"}})
-	narrow := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Secure-s", Path: "/" + strings.Repeat("p", 900)}})
+	wide := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Secure-s", MaxSize: 4093}})
+	narrow := mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Secure-s", Path: "/" + strings.Repeat("p", 900), MaxSize: 4093}})
 	res := request(wide, func(_ http.ResponseWriter, r *http.Request) {
 		if err := wide.Update(r.Context(), func(s *Session) { s.Flash = strings.Repeat("x", 2600) }); err != nil {
 			t.Error(err)

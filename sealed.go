@@ -77,14 +77,16 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("sealed: configuration: %w", err)
 	}
-	itemLen := payload.itemLen
 	return &Manager[T]{core[T]{
-		policy:  policy[T]{payload, terms, config.TermsFor, config.Subject, config.Revocations},
-		cookies: cookies,
-		cookie:  sealer{keys, associatedSuffix(cookies.name, config.Purpose), itemLen},
-		bare:    sealer{keys, associatedSuffix("", config.Purpose), itemLen},
-		keys:    keys,
-		observe: config.Observe,
+		policy:     policy[T]{payload, terms, config.TermsFor, config.Subject, config.Revocations},
+		cookies:    cookies,
+		owner:      cookieOwner{cookies.name},
+		cookie:     sealer{keys, associatedSuffix(cookies.name, config.Purpose), payload.itemLen},
+		bare:       sealer{keys, associatedSuffix("", config.Purpose), payload.itemLen},
+		purpose:    config.Purpose != "",
+		keys:       keys,
+		observe:    config.Observe,
+		deleteDead: config.DeleteDead,
 	}}, nil
 }
 
@@ -93,18 +95,22 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 //
 // The cookie is set when next sends its headers: at the first WriteHeader (but
 // not for an informational status, such as 103 Early Hints), Write, ReadFrom,
-// Flush or Hijack, or when it returns. If it panics before, nothing is set. The
-// writer that next gets can flush, hijack, push and copy by [io.ReaderFrom]
-// exactly if the server's can, also through [http.ResponseController].
+// Flush or Hijack, or when it returns. If it panics before, nothing is set. Who hijacks
+// the connection writes the response; if that lacks the cookie, it is added.
 //
-// A response whose handler read the session gets "Vary: Cookie"; one that sets
-// the cookie gets "Cache-Control: no-store", unless next has chosen private or
-// no-store, so that no cache can hand a session to somebody else (RFC 9111,
-// section 7.3). After a hijack, next writes the headers itself: they are in
-// Header.
+// The writer that next gets can flush, hijack, push and copy by [io.ReaderFrom]
+// exactly if the server's can, also through [http.ResponseController]. What else the
+// server's can do is reached by Unwrap; after that call the headers follow every change
+// at once, so that the cookie arrives also if they are sent past this handler.
 //
-// Handlers may be nested: those of one manager share one session per request.
-// Nested managers need cookies of different names.
+// A response whose handler read the session gets "Vary: Cookie", and "Cache-Control:
+// private" if it has none of its own; one that sets the cookie gets "Cache-Control:
+// no-store", unless next has chosen private or no-store, so that no cache can hand a
+// session to somebody else (RFC 9111, section 7.3).
+//
+// Handlers may be nested: those of one manager share one session per request. Nested
+// managers need cookies of different names: the inner one's methods are errors
+// otherwise.
 func (m *Manager[T]) Handler(next http.Handler) http.Handler { return m.core.handler(next) }
 
 // Get returns the request's session. If there is none, the error says why, and
@@ -115,31 +121,80 @@ func (m *Manager[T]) Handler(next http.Handler) http.Handler { return m.core.han
 // The result is the caller's own copy. It includes the changes that Update has
 // made in this request. Call Get before the response's headers are sent, so that
 // they can get "Vary: Cookie".
+//
+// A read may write: the response sets the cookie if the session's use is to be
+// recorded, for [Config.IdleTimeout], or if the session is to be re-encrypted under a
+// newer key. It does so only within two seconds of reading the session, as the
+// visitor may have logged in since, in another request; a slower one leaves that to a
+// faster one, unless three quarters of the idle timeout have passed, or the newer key
+// has sealed for a day.
 func (m *Manager[T]) Get(ctx context.Context) (T, error) {
 	e, err := m.exchange(ctx)
 	if err != nil {
 		var zero T
 		return zero, err
 	}
-	return e.get(ctx)
+	return e.get(ctx, true)
+}
+
+// Peek is Get that does not count as use, for requests that the visitor does not make:
+// a page that polls keeps no idle session alive.
+func (m *Manager[T]) Peek(ctx context.Context) (T, error) {
+	e, err := m.exchange(ctx)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return e.get(ctx, false)
+}
+
+// Verify judges the session that Get returns once more, by the clock, the revocation
+// list and the keyring: nil says that it still holds. A handler that goes on for long,
+// as for server-sent events or a WebSocket, calls it now and then; it works after the
+// headers were sent, and counts as no use. The errors are those of Get. The session is
+// as the request brought it: the idle timeout counts from there.
+func (m *Manager[T]) Verify(ctx context.Context) error {
+	e, err := m.exchange(ctx)
+	if err != nil {
+		return err
+	}
+	return e.verify(ctx)
+}
+
+// Info describes the session that Get returns. The errors are those of Get.
+func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
+	e, err := m.exchange(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	return e.info(ctx)
 }
 
 // Update changes the session. It calls change with a copy of it, or of the zero
-// T if there is none, and keeps the result for the response's cookie. A session
-// that does not change needs no cookie, nor does a new one that holds nothing.
+// T if there is none, and the response's cookie gets the result. A session that does
+// not change needs no cookie, nor does a new one that holds nothing.
 //
 // If the result has another [Config.Subject], the session is renewed: it gets a
 // new ID and new deadlines, and the old ID is revoked if it had a subject.
 //
+// What a newer version of the program has stored in fields that T does not have stays
+// in the session: in T, and in structs inside its structs, maps, arrays and slices. An
+// element of a slice keeps it if it did not change, or if the slice is as long as
+// before. Structs encoded as arrays, types that encode themselves and what an any holds
+// have no such fields. They go when the session leaves a subject.
+//
 // Concurrent calls for one request run change one after the other, under the
-// request's lock: change must neither call the Manager with this context nor use
-// the ResponseWriter, and should not wait for anything. If it panics or Update
-// returns an error, the session is as it was.
+// request's lock: change must neither call the Manager with this context, which is an
+// error, nor use the ResponseWriter, and should not wait for anything. If it panics or
+// Update returns an error, the session is as it was.
 //
 // The error is [ErrTooLarge] with the sizes, [ErrCommitted], [ErrUnverified],
-// [ErrNoHandler], that of the revocation list, of encoding the session, or of
-// invalid Terms; or, where the session was to be renewed but has ended since it
-// was read, [ErrExpired] or [ErrRevoked].
+// [ErrNoHandler], that of the context of a request that has ended, that of the
+// revocation list, of encoding the session, or of invalid Terms; or, where the session
+// has ended since it was read, [ErrExpired] or [ErrRevoked].
+//
+// The response is judged when it is sent: if the session has ended by then, its cookie
+// is left alone.
 func (m *Manager[T]) Update(ctx context.Context, change func(*T)) error {
 	e, err := m.exchange(ctx)
 	if err != nil {
@@ -163,12 +218,16 @@ func (m *Manager[T]) Renew(ctx context.Context) error {
 // Destroy ends the session: it revokes it, if there is a revocation list, and
 // deletes the cookie. Without a session it only deletes a cookie, if the request
 // has one. A session that is of no use here, having been idle for too long for
-// instance, is revoked too: a copy of its cookie may be fresher.
+// instance, is revoked too: a copy of its cookie may have been used later. With
+// [Config.Subject], a session without a subject is not revoked: the list holds
+// somebody's sessions only, or strangers could fill it.
 //
 // If the list fails, the error says so, and the cookie is deleted all the same:
 // this browser is logged out, a copy of its cookie is not. Calling Destroy again
 // in the same request tries again. After the headers were sent it is
-// [ErrCommitted], and nothing happens.
+// [ErrCommitted], and nothing happens. Without a list it is an error if the request
+// has another cookie of the name, of another domain or path, that holds a session:
+// that one goes on.
 func (m *Manager[T]) Destroy(ctx context.Context) error {
 	e, err := m.exchange(ctx)
 	if err != nil {
@@ -177,42 +236,58 @@ func (m *Manager[T]) Destroy(ctx context.Context) error {
 	return e.destroy(ctx)
 }
 
-// Info describes the session that Get returns. The errors are those of Get.
-func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
-	e, err := m.exchange(ctx)
-	if err != nil {
-		return Info{}, err
-	}
-	return e.info(ctx)
-}
-
 // RevokeSubject ends every session that subject has now, the request's own
 // included, on all instances that share the [RevocationList]: "log out
-// everywhere". To stay logged in here, call Renew after it, in the same request.
+// everywhere". To stay logged in here, call Renew after it, in the same request; that
+// works as long as nothing else ends the session, such as a RevokeSubject of another
+// request.
 //
-// Sessions go by when they were created, to the millisecond. An instance whose
-// clock is ahead dates them later: those of the last moments, as long as the
-// clocks differ, live on. The list keeps the revocation for today's Lifetime, or
-// for 400 days with [Config.TermsFor].
+// Sessions go by when they were created, to the millisecond. If another instance's
+// clock is ahead, sessions that it created in the last moments, as long as the clocks
+// differ, live on. An instance that has not heard of the revocation yet can renew a
+// session until it has: see the package revoke. The list keeps the revocation for 400
+// days, the longest that any session lasts.
 //
-// It is an error without a revocation list and for the subject "".
+// It is an error without a revocation list, without [Config.Subject] and for the
+// subject "".
 func (m *Manager[T]) RevokeSubject(ctx context.Context, subject string) error {
-	if m.core.policy.list == nil {
+	switch {
+	case m.core.policy.list == nil:
 		return errNoList
-	}
-	if subject == "" {
+	case m.core.policy.subject == nil:
+		return errNoSubjectFunc
+	case subject == "":
 		return errNoSubject
 	}
-	var own time.Time
+	before := time.Now()
 	if e, err := m.exchange(ctx); err == nil {
-		own = e.exemptOwn(ctx, subject)
+		if before, err = e.exemptOwn(ctx, subject, before); err != nil {
+			return err
+		}
 	}
-	return m.core.revokeSubject(ctx, subject, own)
+	return m.core.revokeSubject(ctx, subject, before)
+}
+
+// RevokeSession ends one session by its ID, as from a list of a user's devices: the
+// application keeps the ID and what else it wants to show from [Manager.Info] at login,
+// and follows renewals by [Event].PreviousID. The list keeps the revocation for 400
+// days. It is an error without a revocation list and for the zero ID.
+func (m *Manager[T]) RevokeSession(ctx context.Context, id ID) error {
+	switch {
+	case m.core.policy.list == nil:
+		return errNoList
+	case id == ID{}:
+		return errZeroID
+	}
+	return m.core.revokeID(ctx, id)
 }
 
 // Seal returns a token with a new session that holds data, for other carriers
 // than cookies: a header, a link, a native application. It opens with Open only,
 // never as a cookie. The token is at most 64 KiB long; larger is [ErrTooLarge].
+//
+// It needs [Config.Purpose]: managers that share keys would otherwise open each other's
+// tokens, whatever their types. Give a manager that seals links a purpose of its own.
 func (m *Manager[T]) Seal(data T) (string, error) {
 	return m.core.seal(context.Background(), &data)
 }
@@ -229,7 +304,7 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 }
 
 func (m *Manager[T]) exchange(ctx context.Context) (*exchange[T], error) {
-	if e, ok := ctx.Value(&m.core).(*exchange[T]); ok {
+	if e, ok := ctx.Value(m.core.owner).(*exchange[T]); ok && e.core == &m.core {
 		return e, nil
 	}
 	return nil, ErrNoHandler

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"context"
+	"crypto/rand"
 )
 
 // A sealer turns records into tokens for one carrier, and back: for cookies of one
@@ -23,9 +24,9 @@ func (s *sealer) seal(r *record, key *ringKey) []byte {
 // otherwise. The record's data stays in buf, if that is large enough. For asked see
 // Keyring.fetch.
 func (s *sealer) open(ctx context.Context, buf []byte, text string, asked *bool) (record, *ringKey, error) {
-	token, associated, id, ok := decodeToken(buf, text, s.suffix)
-	if !ok {
-		return record{}, nil, rejectMalformed
+	token, associated, id, err := decodeToken(buf, text, s.suffix)
+	if err != nil {
+		return record{}, nil, err
 	}
 	key, expired, err := s.keys.fetch(ctx, id, asked)
 	if err != nil {
@@ -40,4 +41,21 @@ func (s *sealer) open(ctx context.Context, buf []byte, text string, asked *bool)
 		return record{}, key, rejectRecord
 	}
 	return r, key, expired
+}
+
+// seal seals plaintext in place: token is a header, room for a nonce, the
+// plaintext, and has capacity for the tag. It fills in the nonce, which is
+// random: 192 bits make a repetition after 2^80 tokens a chance of 2^-33.
+func (k *ringKey) seal(token, associated []byte) []byte {
+	nonce := token[headerSize : headerSize+nonceSize]
+	rand.Read(nonce)
+	plaintext := token[headerSize+nonceSize:]
+	ciphertext := k.aead().Seal(plaintext[:0], nonce, plaintext, associated)
+	return token[:headerSize+nonceSize+len(ciphertext)]
+}
+
+// open opens token in place and returns its plaintext.
+func (k *ringKey) open(token, associated []byte) ([]byte, error) {
+	nonce, ciphertext := token[headerSize:headerSize+nonceSize], token[headerSize+nonceSize:]
+	return k.aead().Open(ciphertext[:0], nonce, ciphertext, associated)
 }

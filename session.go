@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"time"
 )
 
 // Times without a type are Unix time in milliseconds, durations milliseconds.
@@ -23,6 +24,7 @@ type session[T any] struct {
 	// as whoever has it may change what it points to.
 	value   T
 	decoded bool
+	whole   bool // value has a field for all of record.data; known where it was decoded for a change
 }
 
 // lifetime returns the milliseconds from creation to the end: what was sealed
@@ -52,10 +54,11 @@ func (s *session[T]) touch(now int64) {
 	s.record.lastUsed = min(max(s.record.lastUsed, now-s.record.created), s.record.expires)
 }
 
-// touchDue reports whether the time of last use is worth a new cookie.
-func (s *session[T]) touchDue(now int64) bool {
+// touchDue reports whether at least so many quarters of the idle timeout have passed
+// without use: after one, the time of last use is worth a new cookie.
+func (s *session[T]) touchDue(now, quarters int64) bool {
 	unused := now - s.record.created - s.record.lastUsed
-	return s.terms.IdleTimeout > 0 && unused >= s.terms.IdleTimeout.Milliseconds()/4
+	return s.terms.IdleTimeout > 0 && unused >= s.terms.IdleTimeout.Milliseconds()*quarters/4
 }
 
 // preferredTo reports whether s rather than other should be the request's session,
@@ -77,12 +80,23 @@ func (s *session[T]) candidate() bool { return s.err == nil || isUnverified(s.er
 // The idle timeout does not count, since a copy has a last use of its own.
 func (s *session[T]) usableByCopy() bool { return s.issued && !isRevoked(s.err) }
 
-// maxAge returns the cookie's Max-Age in seconds, or -1 for a cookie that ends
-// with the browser.
-func (s *session[T]) maxAge(now int64) int {
-	if !s.terms.Persistent {
-		return -1
+// dead reports whether no instance can ever open the session's token again: none
+// knows a key, a version or a type for it that this one does not, and no time comes
+// back.
+func (s *session[T]) dead(now int64) bool {
+	switch reasonOf(s.err) {
+	case ReasonMalformed:
+		return s.err != rejectVersion
+	case ReasonTampered, ReasonRevokedKey, ReasonRevoked:
+		return true
+	case ReasonExpired:
+		return now-s.record.created >= s.record.expires // by what was sealed in, not by today's terms
 	}
+	return false
+}
+
+// secondsLeft returns how long the session lasts, for the cookie's Max-Age.
+func (s *session[T]) secondsLeft(now int64) int {
 	left := s.record.created + s.lifetime() - now
 	return max(1, int((left+999)/1000))
 }
@@ -97,6 +111,9 @@ func (s *session[T]) info() Info {
 	}
 	if s.issued {
 		info.KeyID = s.key.text
+	}
+	if idle := s.terms.IdleTimeout; idle > 0 {
+		info.IdleExpires = info.LastUsed.Add(idle)
 	}
 	return info
 }
@@ -124,15 +141,21 @@ type policy[T any] struct {
 }
 
 // open opens a token and judges its session at the time now. The session keeps buf,
-// if that is large enough for it. For asked see Keyring.fetch.
-func (p *policy[T]) open(ctx context.Context, s *session[T], carrier *sealer, buf []byte, text string, now int64, asked *bool) {
+// if that is large enough for it. forChange says that the session is about to be
+// changed: see payload.decodeForChange. For asked see Keyring.fetch.
+func (p *policy[T]) open(ctx context.Context, s *session[T], carrier *sealer, buf []byte, text string, now int64, asked *bool, forChange bool) {
 	s.record, s.key, s.err = carrier.open(ctx, buf, text, asked)
 	// Under an expired ring a token that authenticates comes with its key.
 	s.issued = s.err == nil || s.key != nil && isUnverified(s.err)
 	if s.err != nil {
 		return
 	}
-	if s.err = p.payload.decode(s.record.data, &s.value); s.err != nil {
+	if forChange {
+		s.whole, s.err = p.payload.decodeForChange(s.record.data, &s.value)
+	} else {
+		s.err = p.payload.decode(s.record.data, &s.value)
+	}
+	if s.err != nil {
 		return
 	}
 	s.decoded = true
@@ -140,7 +163,12 @@ func (p *policy[T]) open(ctx context.Context, s *session[T], carrier *sealer, bu
 		s.err = &rejection{fmt.Errorf("%w: %w", ErrInvalid, s.err), ReasonUndecodable}
 		return
 	}
-	s.err = p.judge(ctx, s, now, s.subject)
+	s.err = p.judge(ctx, s, now)
+}
+
+// somebodys reports whether s is the session of a subject, or may be.
+func (p *policy[T]) somebodys(s *session[T]) bool {
+	return p.subject == nil || s.subject != "" || s.terms == nil // which follow the subject
 }
 
 // describe sets what the application says of a session that holds v: its subject,
@@ -167,13 +195,25 @@ func (p *policy[T]) describe(s *session[T], v *T) error {
 	return nil
 }
 
-// judge says why a session, of that subject, is not valid at a time.
-func (p *policy[T]) judge(ctx context.Context, s *session[T], now int64, subject string) error {
+// judge says why a session is not valid at a time.
+func (p *policy[T]) judge(ctx context.Context, s *session[T], now int64) error {
 	if err := s.checkTimes(now); err != nil || p.list == nil {
 		return err
 	}
+	return p.checkList(ctx, s.info())
+}
+
+// judgeBut is judge for a request that has revoked all sessions of the subject itself,
+// with that time, and may go on with its own: as long as nothing else ends it. Any
+// later revocation of the subject would end a session that was created right after
+// that time.
+func (p *policy[T]) judgeBut(ctx context.Context, s *session[T], now int64, own time.Time) error {
+	err := p.judge(ctx, s, now)
+	if own.IsZero() || !isRevoked(err) {
+		return err
+	}
 	info := s.info()
-	info.Subject = subject
+	info.Created = own.Add(1)
 	return p.checkList(ctx, info)
 }
 
@@ -198,23 +238,36 @@ func (p *policy[T]) setData(s *session[T], v *T) error {
 	if err != nil {
 		return err
 	}
-	s.err, s.record.data, s.value, s.decoded = nil, data, value, decoded
+	s.err, s.record.data, s.value, s.decoded, s.whole = nil, data, value, decoded, true
 	return p.describe(s, v)
 }
 
-// begin gives the session a new ID and the deadlines of its terms.
+// begin makes s a new session: of a new subject, or of a visitor who had none.
 func (p *policy[T]) begin(ctx context.Context, s *session[T], now int64) error {
+	s.renew()
+	s.date(now, now)
+	ahead, err := p.postdate(ctx, s)
+	if err != nil {
+		return err
+	}
+	return s.date(now, now+ahead)
+}
+
+// renew gives the session an ID that no client has.
+func (s *session[T]) renew() {
 	rand.Read(s.record.id[:])
 	s.issued = false
-	s.record.created, s.record.lastUsed = now, 0
-	s.record.expires = s.terms.Lifetime.Milliseconds()
-	ahead, err := p.postdate(ctx, s)
-	s.record.created += ahead
-	s.record.expires -= ahead // it ends when it would have
-	if err == nil && s.record.expires <= 0 {
-		err = rejectRevoked
+}
+
+// date gives the session the deadlines of its terms. It ends when a session would that
+// begins now, also if its creation is dated ahead.
+func (s *session[T]) date(now, created int64) error {
+	s.record.created, s.record.lastUsed = created, 0
+	s.record.expires = s.terms.Lifetime.Milliseconds() - (created - now)
+	if s.record.expires <= 0 {
+		return rejectRevoked
 	}
-	return err
+	return nil
 }
 
 // postdate returns by how many milliseconds to date a new session ahead: by none,

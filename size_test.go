@@ -12,6 +12,9 @@ import (
 	"example.com/sealed"
 )
 
+// longPath is the cookie's path in one of the configurations, and the request's in all.
+var longPath = "/" + strings.Repeat("p", 900)
+
 // eachSize runs f for configurations whose cookies have room for different sizes.
 // The longest session fills at most so many bytes of Set-Cookie lines.
 func eachSize(t *testing.T, f func(t *testing.T, config sealed.Config[Session], longest int)) {
@@ -20,11 +23,14 @@ func eachSize(t *testing.T, f func(t *testing.T, config sealed.Config[Session], 
 		config  sealed.Config[Session]
 		longest int
 	}{
-		{"default", sealed.Config[Session]{}, 4093},
-		{"persistent", sealed.Config[Session]{Persistent: true, Lifetime: 400 * 24 * time.Hour}, 4093},
-		{"idle", sealed.Config[Session]{IdleTimeout: time.Hour}, 4093},
-		{"long attributes", sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Secure-" + strings.Repeat("n", 200), Domain: "a.very.long.domain.example", Path: "/" + strings.Repeat("p", 900), Partitioned: true}}, 4093},
+		{"default", sealed.Config[Session]{}, 3072},
+		{"the least", sealed.Config[Session]{Cookie: sealed.Cookie{MaxSize: 512}}, 512},
+		{"the most", sealed.Config[Session]{Cookie: sealed.Cookie{MaxSize: 4093}}, 4093},
+		{"persistent", sealed.Config[Session]{Persistent: true, Lifetime: 400 * 24 * time.Hour}, 3072},
+		{"idle", sealed.Config[Session]{IdleTimeout: time.Hour}, 3072},
+		{"long attributes", sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Secure-" + strings.Repeat("n", 200), Domain: "a.very.long.domain.example", Path: longPath, Partitioned: true, MaxSize: 4093}}, 4093},
 		{"three chunks", sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 3}}, 3 * 4093},
+		{"three small chunks", sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 3, MaxSize: 1000}}, 3 * 1000},
 		{"sixteen chunks", sealed.Config[Session]{Cookie: sealed.Cookie{MaxChunks: 16}, Persistent: true}, 16 * 4093},
 	} {
 		t.Run(tt.name, func(t *testing.T) { f(t, tt.config, tt.longest) })
@@ -33,7 +39,7 @@ func eachSize(t *testing.T, f func(t *testing.T, config sealed.Config[Session], 
 
 // sized sends a new session with n bytes of text.
 func sized(m *sealed.Manager[Session], n int) (res *http.Response, err error) {
-	res = request(m, func(_ http.ResponseWriter, r *http.Request) {
+	res = requestTo(longPath, m, func(_ http.ResponseWriter, r *http.Request) {
 		err = m.Update(r.Context(), func(s *Session) { s.User, s.Flash = "alice", strings.Repeat("x", n) })
 	})
 	return res, err
@@ -136,7 +142,7 @@ func TestTooLargeBeginsWithTheFirstSizeThatDoesNotFit(t *testing.T) {
 		_, err := sized(m, n)
 		var would int
 		_, message, _ := strings.Cut(err.Error(), "would")
-		if _, scan := fmt.Sscanf(message, " have %d bytes", &would); scan != nil || would <= 4093 || would > 4095 {
+		if _, scan := fmt.Sscanf(message, " have %d bytes", &would); scan != nil || would <= 3072 || would > 3074 {
 			t.Errorf("%d: %v; want the first size that does not fit", n, err)
 		}
 	}
@@ -155,7 +161,7 @@ func TestLongestSessionFillsItsCookieWhenTouched(t *testing.T) {
 			b.jar.SetCookies(site, res.Cookies())
 			time.Sleep(59 * time.Minute)
 			_, res, err = b.get(m)
-			if got := len(res.Header.Get("Set-Cookie")); err != nil || got > 4093 || got < 4092 {
+			if got := len(res.Header.Get("Set-Cookie")); err != nil || got > 3072 || got < 3071 {
 				t.Errorf("longest session (%d), touched: a line of %d bytes, %v", n, got, err)
 			}
 		})

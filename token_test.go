@@ -85,7 +85,7 @@ func TestTokenOfAnotherKeyNamePurposeOrVersionIsRefused(t *testing.T) {
 	m, f, _ := mustForge(t, sealed.Config[Session]{})
 	stranger := newForger(t, sealed.GenerateKey())
 	good := plaintext(t, [16]byte{1, 2, 3}, time.Now().UnixMilli(), 0, hourMs, Session{User: "alice"})
-	unknownVersion, err := base64.RawURLEncoding.DecodeString(f.token(good, name, ""))
+	unknownVersion, err := base64.RawURLEncoding.DecodeString(f.token(good, name, purpose))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +95,8 @@ func TestTokenOfAnotherKeyNamePurposeOrVersionIsRefused(t *testing.T) {
 		token string
 		want  error
 	}{
-		{"a good one", f.token(good, name, ""), nil},
-		{"another key", stranger.token(good, name, ""), sealed.ErrInvalid},
+		{"a good one", f.token(good, name, purpose), nil},
+		{"another key", stranger.token(good, name, purpose), sealed.ErrInvalid},
 		{"another name", f.token(good, "__Host-other", ""), sealed.ErrInvalid},
 		{"a shorter name, the rest as purpose", f.token(good, name[:6], name[6:]), sealed.ErrInvalid},
 		{"another purpose", f.token(good, name, "x"), sealed.ErrInvalid},
@@ -163,7 +163,7 @@ func TestTokenOver64KiBIsNotSealed(t *testing.T) {
 func TestTokenOver64KiBIsNotOpened(t *testing.T) {
 	m, f, _ := mustForge(t, sealed.Config[Session]{})
 	_, n := longestToken(t, m)
-	long := f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{Flash: strings.Repeat("x", n+1)}), "", "")
+	long := f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{Flash: strings.Repeat("x", n+1)}), "", purpose)
 	if _, _, err := m.Open(t.Context(), long); !errors.Is(err, sealed.ErrInvalid) {
 		t.Errorf("a good token of %d characters: %v, want ErrInvalid", len(long), err)
 	}

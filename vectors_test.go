@@ -106,7 +106,7 @@ func makeVectors(t *testing.T) vectors {
 	accept("never used again, empty data", 0, name, "", vectorNow, 0, hour, map[int]any{})
 	accept("another key and name", 1, "session", "", vectorNow-1000, 0, hour, data)
 	accept("a purpose", 0, name, "admin", vectorNow-1000, 0, hour, data)
-	accept("no cookie", 0, "", "", vectorNow-1000, 0, hour, data)
+	accept("no cookie", 0, "", "link", vectorNow-1000, 0, hour, data)
 	accept("400 days", 0, name, "", vectorNow-86_400_000, 86_000_000, 400*24*hour, data)
 	accept("five minutes ahead", 0, name, "", vectorNow+300_000, 0, hour, data)
 	accept("padding", 0, name, "", vectorNow-1000, 0, hour, data, map[int]any{0: make([]byte, 30)})
@@ -240,7 +240,10 @@ func openVector(t *testing.T, v vectors, x vector, rec *recorder) (data cbor.Raw
 	}
 	config := sealed.Config[anyData]{Purpose: x.Purpose, Observe: rec.observe, Lifetime: 400 * 24 * time.Hour}
 	config.Cookie.Name, config.Cookie.Insecure = x.Cookie, !strings.HasPrefix(x.Cookie, "__")
-	m := mustNew(t, ringOf(t, key), config)
+	m, err := sealed.New(ringOf(t, key), config) // with no other purpose than the vector's
+	if err != nil {
+		t.Fatal(err)
+	}
 	if x.Cookie == "" {
 		s, info, err := m.Open(t.Context(), x.Token)
 		return s.raw, info, err

@@ -33,7 +33,7 @@ func ExampleOpen() {
 			log.Fatal(err)
 		}
 		defer keys.Close()
-		m, err := sealed.New(keys.Keyring(), sealed.Config[string]{Lifetime: 30 * 24 * time.Hour})
+		m, err := sealed.New(keys.Keyring(), sealed.Config[string]{Purpose: "example", Lifetime: 30 * 24 * time.Hour})
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -52,7 +52,7 @@ func TestUnknownKey(t *testing.T) {
 		}
 
 		// Somebody makes up key IDs: they cost one read a second, and no waiting.
-		other, err := sealed.New(mustRing(t), sealed.Config[string]{})
+		other, err := sealed.New(mustRing(t), sealed.Config[string]{Purpose: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func TestRequestsDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store gate
 		s := mustOpen(t, &store, newWrapping(), quick)
-		m, err := sealed.New(s.Keyring(), sealed.Config[string]{})
+		m, err := sealed.New(s.Keyring(), sealed.Config[string]{Purpose: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -101,7 +101,7 @@ func mustOpen(t *testing.T, store keystore.Store, wrapping []sealed.Key, policy 
 
 func manager(t *testing.T, s *keystore.Syncer) *sealed.Manager[string] {
 	t.Helper()
-	m, err := sealed.New(s.Keyring(), sealed.Config[string]{})
+	m, err := sealed.New(s.Keyring(), sealed.Config[string]{Purpose: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -288,7 +288,7 @@ func (w *world) start() {
 		w.breaks("an instance cannot start: %v", err)
 		return
 	}
-	if i.manager, err = sealed.New(i.keys.Keyring(), sealed.Config[struct{}]{Lifetime: simLifetime}); err != nil {
+	if i.manager, err = sealed.New(i.keys.Keyring(), sealed.Config[struct{}]{Purpose: "test", Lifetime: simLifetime}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.instances = append(w.instances, i)

@@ -211,7 +211,7 @@ func TestKeysOnRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(keys.Close)
-		m, err := sealed.New(keys.Keyring(), sealed.Config[string]{})
+		m, err := sealed.New(keys.Keyring(), sealed.Config[string]{Purpose: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -119,7 +119,7 @@ func TestInspect(t *testing.T) {
 	line := setCookies(t, mustManager(t, ring, sealed.Config[session]{}), alice)[0]
 	name, value, _ := strings.Cut(pair(line), "=")
 	oldValue := strings.TrimPrefix(pair(setCookies(t, mustManager(t, oldRing, sealed.Config[session]{}), alice)[0]), name+"=")
-	bearer, err := mustManager(t, ring, sealed.Config[session]{}).Seal(alice)
+	bearer, err := mustManager(t, ring, sealed.Config[session]{Purpose: "link"}).Seal(alice)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,8 +157,8 @@ func TestInspect(t *testing.T) {
 		"split, the first alone":   {strings.TrimPrefix(whole[0], name+"="), []string{"-name", ""}, 1, []string{"paste the whole header"}},
 		"two sessions":             {"Cookie: " + name + "=" + value + "; " + name + "=" + oldValue, nil, 0, append(good, old.ID()+", retiring")},
 		"a retiring key":           {oldValue, nil, 0, []string{old.ID() + ", retiring", "it opens"}},
-		"a token of Seal":          {bearer, []string{"-name", ""}, 0, []string{"not in a cookie", "alice", "it opens"}},
-		"a token of Seal, unnamed": {bearer, nil, 1, []string{"Manager.Seal"}},
+		"a token of Seal":          {bearer, []string{"-name", "", "-purpose", "link"}, 0, []string{"not in a cookie", "alice", "it opens"}},
+		"a token of Seal, unnamed": {bearer, []string{"-purpose", "link"}, 1, []string{"Manager.Seal"}},
 		"another name":             {"sid=" + value, nil, 1, []string{`"sid"`, `for the cookie "__Host-session"`}},
 		"another name, asked for":  {"sid=" + value, []string{"-name", name}, 1, []string{"no cookie", `"sid"`}},
 		"a purpose":                {purposedValue, []string{"-purpose", "admin"}, 0, []string{"alice"}},
@@ -296,7 +296,7 @@ func TestInspectShowsWhatTheLibraryOpens(t *testing.T) {
 		Deep cbor.RawMessage
 		Both map[any]string
 	}
-	m, err := sealed.New(ring, sealed.Config[deep]{})
+	m, err := sealed.New(ring, sealed.Config[deep]{Purpose: "link"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,11 +309,11 @@ func TestInspectShowsWhatTheLibraryOpens(t *testing.T) {
 		t.Fatalf("the library does not open it: %v", err)
 	}
 	env := []string{"SESSION_KEYS=" + key.Text()}
-	run(t, env, token, "inspect", "-name", "").want(t, 0, `[1, 2]: "alice"`)
+	run(t, env, token, "inspect", "-name", "", "-purpose", "link").want(t, 0, `[1, 2]: "alice"`)
 	if token, err = m.Seal(deep{Both: map[any]string{1: "number", "1": "text"}}); err != nil {
 		t.Fatal(err)
 	}
-	run(t, env, token, "inspect", "-name", "").want(t, 0, `"1":`, `:"number"`, `:"text"`)
+	run(t, env, token, "inspect", "-name", "", "-purpose", "link").want(t, 0, `"1":`, `:"number"`, `:"text"`)
 }
 
 func TestOutputThatFails(t *testing.T) {
@@ -327,7 +327,7 @@ func TestOutputThatFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := mustManager(t, ring, sealed.Config[session]{}).Seal(session{})
+	token, err := mustManager(t, ring, sealed.Config[session]{Purpose: "link"}).Seal(session{})
 	if err != nil {
 		t.Fatal(err)
 	}
