@@ -173,9 +173,9 @@ func (e *exchange[T]) choose(ctx context.Context, st *state[T], other *session[T
 	}
 	if other.usableByCopy() {
 		st.others = append(st.others, *other)
-		st.tossed = st.tossed || other.record.id != st.session.record.id
 	}
 	if other.candidate() {
+		st.tossed = st.tossed || other.record.id != st.session.record.id
 		other.err = rejectDuplicate
 	}
 	e.tellOpened(ctx, other)
