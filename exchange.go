@@ -248,12 +248,20 @@ func (e *exchange[T]) copyData() (T, error) {
 }
 
 // requestContext is the context of the wrapped handler: that of the request, with
-// the exchange.
+// the exchange. Its keys are the manager's core, so that managers can be nested, and
+// a cookieOwner.
 type requestContext[T any] struct{ exchange *exchange[T] }
 
 func (c requestContext[T]) Value(key any) any {
-	if k, ok := key.(cookieOwner); ok && k.name == c.exchange.cookies.name {
-		return c.exchange
+	switch k := key.(type) {
+	case *core[T]:
+		if k == c.exchange.core {
+			return c.exchange
+		}
+	case cookieOwner:
+		if k.name == c.exchange.cookies.name {
+			return c.exchange
+		}
 	}
 	return c.exchange.request.Context().Value(key)
 }
@@ -266,6 +274,6 @@ func (c requestContext[T]) Done() <-chan struct{} { return c.exchange.request.Co
 
 func (c requestContext[T]) Err() error { return c.exchange.request.Context().Err() }
 
-// A cookieOwner is the key of the exchange that owns the cookies of a name. Managers
-// can be nested if their cookies have different names.
+// A cookieOwner is the key of the innermost exchange that has cookies of a name: two
+// managers cannot share one.
 type cookieOwner struct{ name string }

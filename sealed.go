@@ -304,7 +304,7 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 }
 
 func (m *Manager[T]) exchange(ctx context.Context) (*exchange[T], error) {
-	if e, ok := ctx.Value(m.core.owner).(*exchange[T]); ok && e.core == &m.core {
+	if e, ok := ctx.Value(&m.core).(*exchange[T]); ok {
 		return e, nil
 	}
 	return nil, ErrNoHandler
