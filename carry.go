@@ -82,23 +82,26 @@ func (c carrier) mergePairs(original, updated []byte, typeOf func(key []byte) (r
 }
 
 // mergeList merges two lists: first the elements that did not change, as far as t
-// shows them, wherever they stand now; then, if the lists are equally long, those
-// that are left with those that stood in their place.
+// shows them, in their place or wherever they stand now; then, if the lists are equally
+// long, those that are left with those that stood in their place.
 func (c carrier) mergeList(t reflect.Type, original, updated []byte) []byte {
 	before, ok1 := c.items(original)
 	after, ok2 := c.items(updated)
 	if !ok1 || !ok2 {
 		return updated
 	}
-	unchanged := map[string][]int{} // where an element that looks like that stood
-	for i, old := range before {
-		shown := string(c.shownAs(t, old))
-		unchanged[shown] = append(unchanged[shown], i)
-	}
 	kept, taken := make([]bool, len(after)), make([]bool, len(before))
+	moved := map[string][]int{} // where an element that looks like that stood
+	for i, old := range before {
+		if shown := c.shownAs(t, old); i < len(after) && bytes.Equal(shown, after[i]) {
+			after[i], kept[i], taken[i] = old, true, true
+		} else {
+			moved[string(shown)] = append(moved[string(shown)], i)
+		}
+	}
 	for i, item := range after {
-		if places := unchanged[string(item)]; len(places) > 0 {
-			unchanged[string(item)] = places[1:]
+		if places := moved[string(item)]; !kept[i] && len(places) > 0 {
+			moved[string(item)] = places[1:]
 			after[i], kept[i], taken[places[0]] = before[places[0]], true, true
 		}
 	}

@@ -3,7 +3,9 @@ package sealed_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -216,5 +218,31 @@ func TestConcurrentUpdatesOfOneRequestAreNotLost(t *testing.T) {
 	})
 	if s, _, err := b.get(m); err != nil || len(s.Cart) != n {
 		t.Errorf("%d of %d updates arrived: %v", len(s.Cart), n, err)
+	}
+}
+
+// An Info in JSON, and an ID from a log, come back.
+func TestIDComesBackFromItsText(t *testing.T) {
+	want := sealed.Info{ID: sealed.ID{1, 0xfe}, Subject: "alice"}
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got sealed.Info
+	if err := json.Unmarshal(text, &got); err != nil || got != want {
+		t.Errorf("from JSON: %+v, %v, want %+v", got, err, want)
+	}
+	id, err := sealed.ParseID(want.ID.String())
+	if err != nil || id != want.ID {
+		t.Errorf("ParseID: %v, %v", id, err)
+	}
+	for _, text := range []string{"", "ab", want.ID.String() + "00", strings.Repeat("x", 32), " " + want.ID.String()[1:]} {
+		got := want.ID
+		if err := got.UnmarshalText([]byte(text)); err == nil || got != want.ID {
+			t.Errorf("UnmarshalText of %q: %v, %v, want an error and no change", text, got, err)
+		}
+		if len(text) > 3 && strings.Contains(fmt.Sprint(got.UnmarshalText([]byte(text))), text) {
+			t.Errorf("the error quotes %q", text)
+		}
 	}
 }

@@ -196,7 +196,11 @@ func checkField(t reflect.Type, field reflect.StructField, seen map[reflect.Type
 		return fmt.Errorf("session type: the embedded %v of %v is not exported, so its data would be lost", field.Type, t)
 	}
 	name, options, _ := strings.Cut(tag, ",")
-	if field.Anonymous && name == "" && (marshals(field.Type) || unmarshals(field.Type)) {
+	inner := field.Type
+	for inner.Kind() == reflect.Pointer {
+		inner = inner.Elem()
+	}
+	if field.Anonymous && name == "" && inner.Kind() == reflect.Struct && (marshals(inner) || unmarshals(inner)) {
 		// The library would take it apart into its fields, past its methods.
 		return fmt.Errorf("session type: the embedded %v of %v encodes itself, but would not be asked to: give it a field with a name", field.Type, t)
 	}

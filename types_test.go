@@ -121,3 +121,132 @@ func TestTypeThatKeepsItsDataIsAccepted(t *testing.T) {
 		}
 	}
 }
+
+type (
+	embedsTime struct {
+		time.Time
+		User string
+	}
+	embedsTwo struct {
+		time.Time
+		netip.Addr
+	}
+	wrapsTime     struct{ time.Time }
+	decodesItself struct{ V string }
+	ownEncoding   struct {
+		netip.Addr
+		User string
+	}
+	name1      struct{ Name string }
+	name2      struct{ Name string }
+	integerKey struct {
+		X string `cbor:"1,keyasint"`
+	}
+	level int
+)
+
+func (*decodesItself) UnmarshalCBOR([]byte) error    { return nil }
+func (o ownEncoding) MarshalBinary() ([]byte, error) { return []byte(o.User), nil }
+func (o *ownEncoding) UnmarshalBinary(b []byte) error {
+	o.User = string(b)
+	return nil
+}
+func (l level) IsZero() bool { return l < 5 }
+
+// The method of an embedded type stands for all of the struct, and forgets the rest.
+func TestEmbeddedTypeThatEncodesForAllIsRefused(t *testing.T) {
+	for name, err := range map[string]error{
+		"a time": newErr[embedsTime](t),
+		"an address": newErr[struct {
+			netip.Addr
+			User string
+		}](t),
+		"a pointer": newErr[struct {
+			*big.Int
+			User string
+		}](t),
+		"one that decodes": newErr[struct {
+			decodesItself
+			User string
+		}](t),
+		"two of them": newErr[embedsTwo](t),
+		"with a tag": newErr[struct {
+			time.Time `cbor:"t"`
+			User      string
+		}](t),
+		"inside of a struct": newErr[struct{ In []embedsTime }](t),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "session type: ") || !strings.Contains(err.Error(), "embedded") {
+			t.Errorf("%s: %v, want an error about what is embedded", name, err)
+		}
+	}
+	for name, err := range map[string]error{
+		"alone":                   newErr[wrapsTime](t),
+		"with methods of its own": newErr[ownEncoding](t),
+		"as a field": newErr[struct {
+			Time time.Time
+			Addr netip.Addr
+		}](t),
+		"a wrapper as a field": newErr[struct {
+			T    wrapsTime
+			User string
+		}](t),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestEqualKeysAreRefusedAtAnyDepth(t *testing.T) {
+	for what, err := range map[string]error{
+		"of two embedded structs": newErr[struct {
+			name1
+			name2
+		}](t),
+		"hidden by the outer struct": newErr[struct {
+			name1
+			Name string
+		}](t),
+		"integers, of an embedded one": newErr[struct {
+			integerKey
+			Y string `cbor:"1,keyasint"`
+		}](t),
+		"1 and 01": newErr[struct {
+			X string `cbor:"1,keyasint"`
+			Y string `cbor:"01,keyasint"`
+		}](t),
+		"1 and +1": newErr[struct {
+			X string `cbor:"1,keyasint"`
+			Y string `cbor:"+1,keyasint"`
+		}](t),
+		"through a pointer": newErr[struct {
+			*integerKey
+			Y string `cbor:"1,keyasint"`
+		}](t),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "session type: ") {
+			t.Errorf("%s: %v, want an error about the session type", what, err)
+		}
+	}
+	if err := newErr[struct {
+		X string `cbor:"1,keyasint"`
+		Y string `cbor:"1"`
+	}](t); err != nil {
+		t.Errorf("the integer 1 beside the text 1: %v", err)
+	}
+}
+
+func TestOmitzeroByAMethodIsRefused(t *testing.T) {
+	if err := newErr[struct {
+		L level `cbor:"1,keyasint,omitzero"`
+	}](t); err == nil || !strings.Contains(err.Error(), "IsZero") {
+		t.Errorf("%v, want an error about IsZero", err)
+	}
+	if err := newErr[struct {
+		T time.Time `cbor:"1,keyasint,omitzero"`
+		N int       `cbor:"2,keyasint,omitzero"`
+	}](t); err != nil {
+		t.Errorf("a time and a number: %v", err)
+	}
+}

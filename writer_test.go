@@ -298,3 +298,136 @@ func TestWebSocketHandshakeCarriesTheCookie(t *testing.T) {
 		t.Errorf("got %q, %v", line, err)
 	}
 }
+
+// A hooked writer adds a header when the response's are sent, as middleware does, and
+// cannot flush.
+type hooked struct {
+	http.ResponseWriter
+	done bool
+}
+
+func (h *hooked) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+func (h *hooked) WriteHeader(status int) {
+	if !h.done {
+		h.done = true
+		h.Header().Set("Content-Security-Policy", "default-src 'none'")
+	}
+	h.ResponseWriter.WriteHeader(status)
+}
+
+func TestFlushDoesNotGoPastTheHookOfAWriterAround(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	for name, flush := range map[string]func(w http.ResponseWriter){
+		"by Flusher":            func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		"by ResponseController": func(w http.ResponseWriter) { http.NewResponseController(w).Flush() },
+		"twice":                 func(w http.ResponseWriter) { w.(http.Flusher).Flush(); w.(http.Flusher).Flush() },
+		"after a status":        func(w http.ResponseWriter) { w.WriteHeader(201); w.(http.Flusher).Flush() },
+	} {
+		s, client := server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				set(t, m, r)
+				flush(w)
+				io.WriteString(w, "x")
+			})).ServeHTTP(&hooked{ResponseWriter: w}, r)
+		}), false)
+		res, err := client.Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := res.Header.Get("Content-Security-Policy"); got == "" {
+			t.Errorf("%s: the header of the writer around was not sent", name)
+		}
+		wantSession(t, m, res)
+	}
+}
+
+// What the server's writer can do besides is found inside ours; who sends the response
+// by that goes past the commit, and the cookie arrives all the same.
+func TestCookieArrivesPastTheCommitAfterUnwrap(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
+	unwrapped := func(w http.ResponseWriter) http.ResponseWriter {
+		return w.(interface{ Unwrap() http.ResponseWriter }).Unwrap()
+	}
+	for name, h := range map[string]http.HandlerFunc{
+		"changed before": func(w http.ResponseWriter, r *http.Request) { set(t, m, r); unwrapped(w).WriteHeader(201) },
+		"changed after": func(w http.ResponseWriter, r *http.Request) {
+			inner := unwrapped(w)
+			set(t, m, r)
+			inner.Write([]byte("x"))
+		},
+		"changed twice": func(w http.ResponseWriter, r *http.Request) {
+			m.Update(r.Context(), func(s *Session) { s.User = "bob" })
+			inner := unwrapped(w)
+			set(t, m, r)
+			inner.(http.Flusher).Flush()
+		},
+	} {
+		eachProtocol(t, func(t *testing.T, http2 bool) {
+			s, client := server(t, m.Handler(h), http2)
+			res, err := client.Get(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if len(res.Cookies()) != 1 {
+				t.Fatalf("%s: Set-Cookie %q", name, res.Header["Set-Cookie"])
+			}
+			wantSession(t, m, res)
+		})
+	}
+	b := newBrowser(t)
+	b.login(m, "alice")
+	res := b.visit(m, func(w http.ResponseWriter, r *http.Request) {
+		set(t, m, r)
+		inner := unwrapped(w)
+		destroy(t, m, r)
+		inner.WriteHeader(204)
+	})
+	if c := res.Cookies(); len(c) != 1 || c[0].MaxAge >= 0 {
+		t.Errorf("after Destroy: %q, want the deletion", res.Header["Set-Cookie"])
+	}
+}
+
+// Looking for what a writer can do, as ResponseController does, commits nothing.
+func TestUnwrapCommitsNothing(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	var nested nest = func(h http.Handler) http.Handler {
+		other := mustNew(t, mustRing(t), sealed.Config[Session]{Cookie: sealed.Cookie{Name: "__Host-other"}})
+		return m.Handler(other.Handler(h))
+	}
+	res := request(nested, func(w http.ResponseWriter, r *http.Request) {
+		w.(interface{ Unwrap() http.ResponseWriter }).Unwrap()
+		set(t, m, r)
+		w.WriteHeader(204)
+	})
+	wantSession(t, m, res)
+}
+
+// The server closes the connection of a client that sends too much, as it does without
+// the middleware.
+func TestMaxBytesReaderInsideClosesTheConnection(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	for name, answer := range map[string]func(w http.ResponseWriter){
+		"an error":        func(w http.ResponseWriter) { http.Error(w, "too large", http.StatusRequestEntityTooLarge) },
+		"a body":          func(w http.ResponseWriter) { io.WriteString(w, "x") },
+		"nothing written": func(http.ResponseWriter) {},
+	} {
+		for _, limit := range []int64{10, 100} {
+			s, client := server(t, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.Body = http.MaxBytesReader(w, r.Body, limit)
+				io.ReadAll(r.Body)
+				answer(w)
+			})), false)
+			res, err := client.Post(s.URL, "text/plain", strings.NewReader(strings.Repeat("x", 50)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if want := limit < 50; res.Close != want {
+				t.Errorf("%s, a limit of %d bytes: closes the connection %v, want %v", name, limit, res.Close, want)
+			}
+		}
+	}
+}
