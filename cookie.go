@@ -231,8 +231,6 @@ type cookieHeader struct {
 	numbered uint32      // bit i: there is a NAME.i, 0 < i < 32
 }
 
-// any reports whether the request has a cookie of ours.
-func (h *cookieHeader) any() bool { return h.named.count > 0 || h.numbered != 0 }
 
 // A sameNamed has the first values of the cookies of one name.
 type sameNamed struct {

@@ -48,9 +48,9 @@ type entry struct {
 
 func (e entry) id() string { return e.key.ID() }
 
-// fresh reports whether the key was made for use at once: the first of all, and
+// immediate reports whether the key was made for use at once: the first of all, and
 // one that replaces a compromised key. All others are published before they seal.
-func (e entry) fresh() bool { return e.activates == e.created }
+func (e entry) immediate() bool { return e.activates == e.created }
 
 // entryWire is an entry in the document.
 type entryWire struct {

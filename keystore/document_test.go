@@ -24,7 +24,7 @@ import (
 	"example.com/sealed/keystore"
 )
 
-var update = flag.Bool("update", false, "write testdata/vectors.json anew, from the steps of FORMAT.md")
+var update = flag.Bool("update", false, "write testdata/vectors.json, from the steps of FORMAT.md")
 
 const vectorFile = "testdata/vectors.json"
 

@@ -172,7 +172,7 @@ func openLock(path string) (*os.File, error) {
 	}
 }
 
-// replace writes path anew so that a crash at any point leaves a whole file. The
+// replace writes path so that a crash at any point leaves a whole file. The
 // caller has the lock, so the name of the new file is its alone; one that a
 // crash left behind is overwritten.
 func replace(path string, contents []byte) error {

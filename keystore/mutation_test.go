@@ -8,31 +8,31 @@ import (
 
 var mutations = mutation.Mutations{
 	"a lead of zero": {
-		{"schedule.go", "due = max(due, now+p.Lead.Milliseconds())", "due = now + 1"},
-		{"exchange.go", "now+lead.Milliseconds()", "now+min(1, lead.Milliseconds())"},
+		{"due = max(due, now+p.Lead.Milliseconds())", "due = now + 1"},
+		{"now+lead.Milliseconds()", "now+min(1, lead.Milliseconds())"},
 	},
-	"no union with what was known": {{"syncer.go", "merge(d.entries, s.known)", "merge(d.entries, nil)"}},
+	"no union with what was known": {{"merge(d.entries, s.known)", "merge(d.entries, nil)"}},
 	"a blind write in place of compare-and-swap": {
-		{"exchange.go", "_, failed = c.store.Save(ctx, next, version)", "_, version, _ = c.store.Load(ctx)\n_, failed = c.store.Save(ctx, next, version)"},
+		{"_, failed = c.store.Save(ctx, next, version)", "_, version, _ = c.store.Load(ctx)\n_, failed = c.store.Save(ctx, next, version)"},
 	},
 	"sealing with a key that was not read back": {
-		{"syncer.go", "return want, nil", "s.take(want)\nreturn want, nil"},
+		{"return want, nil", "s.adopt(want)\nreturn want, nil"},
 	},
 	"no reading again when a write has timed out": {
-		{"exchange.go", "_, failed = c.store.Save(ctx, next, version)", "if _, failed = c.store.Save(ctx, next, version); failed != nil && !errors.Is(failed, ErrConflict) {\nreturn failed\n}"},
+		{"_, failed = c.store.Save(ctx, next, version)", "if _, failed = c.store.Save(ctx, next, version); failed != nil && !errors.Is(failed, ErrConflict) {\nreturn failed\n}"},
 	},
 	"no retry on conflict": {
-		{"exchange.go", "_, failed = c.store.Save(ctx, next, version)", "if _, failed = c.store.Save(ctx, next, version); errors.Is(failed, ErrConflict) {\nreturn nil\n}"},
+		{"_, failed = c.store.Save(ctx, next, version)", "if _, failed = c.store.Save(ctx, next, version); errors.Is(failed, ErrConflict) {\nreturn nil\n}"},
 	},
-	"a revocation that is not merged":              {{"document.go", "max(union[i].revoked, e.revoked)", "union[i].revoked"}},
-	"a revoked key that goes on in the ring":       {{"exchange.go", "e.revoked != 0,", "false,"}},
-	"a key dropped before its sessions have ended": {{"schedule.go", "later.activates+retain.Milliseconds() <= now", "later.activates <= now"}},
-	"keys that are never dropped":                  {{"schedule.go", "later.activates+retain.Milliseconds() <= now", "false"}},
-	"no question about an unknown key":             {{"syncer.go", "s.feed.OnUnknownKey(s.unknownKey)", "_ = s.unknownKey"}},
-	"a ring that never expires":                    {{"syncer.go", "s.feed.ExpireAt(asked.Add(s.policy.MaxStale))", "_ = asked"}},
-	"a ring that is not told of news":              {{"syncer.go", "s.confirm(d, asked)", "if s.Status().Read.IsZero() { s.confirm(d, asked) }"}},
-	"a fresh key for one that has never sealed":    {{"schedule.go", "e.revoked < e.activates && !e.fresh() &&", "false &&"}},
-	"no fresh key for a compromised one":           {{"schedule.go", "withSuccessor(withPrimary(prune(entries, now, p.Retain), now, p.Lead), now, p)", "withSuccessor(prune(entries, now, p.Retain), now, p)"}},
+	"a revocation that is not merged":              {{"max(union[i].revoked, e.revoked)", "union[i].revoked"}},
+	"a revoked key that goes on in the ring":       {{"e.revoked != 0,", "false,"}},
+	"a key dropped before its sessions have ended": {{"later.activates+retain.Milliseconds() <= now", "later.activates <= now"}},
+	"keys that are never dropped":                  {{"later.activates+retain.Milliseconds() <= now", "false"}},
+	"no question about an unknown key":             {{"s.feed.OnUnknownKey(s.unknownKey)", "_ = s.unknownKey"}},
+	"a ring that never expires":                    {{"s.feed.ExpireAt(asked.Add(s.policy.MaxStale))", "_ = asked"}},
+	"a ring that is not told of news":              {{"s.confirm(d, asked)", "if s.Status().Revision == 0 { s.confirm(d, asked) }"}},
+	"a new key for one that has never sealed":      {{"e.revoked < e.activates && !e.immediate() &&", "false &&"}},
+	"no new key for a compromised one":             {{"withSuccessor(withPrimary(prune(entries, now, p.Retain), now, p.Lead), now, p)", "withSuccessor(prune(entries, now, p.Retain), now, p)"}},
 }
 
 // Every mutation must fail the simulation, or that would prove nothing. The seeds

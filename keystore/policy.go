@@ -15,9 +15,9 @@ type Policy struct {
 	RotateEvery time.Duration
 
 	// Lead is the least time between publishing a key and sealing with it:
-	// every instance must have read it by then. It has to cover Refresh, the
+	// every instance must have read it by then. It has to cover Poll, the
 	// store's replication lag, the outage to survive, and twice the error of
-	// the clocks. Default 24 hours; at least three times Refresh.
+	// the clocks. Default 24 hours; at least three times Poll.
 	Lead time.Duration
 
 	// Retain is how long a key opens tokens after its successor was to seal: at
@@ -26,16 +26,16 @@ type Policy struct {
 	// which covers every session that [sealed.Config] allows.
 	Retain time.Duration
 
-	// Refresh is how often an instance reads the store, give or take a tenth.
+	// Poll is how often an instance reads the store, give or take a tenth.
 	// Default one minute. It is how long a revoked key may live on elsewhere
 	// while the store can be reached.
-	Refresh time.Duration
+	Poll time.Duration
 
-	// MaxStale bounds that when it cannot: an instance that has not read the
-	// store for so long fails closed, with [sealed.ErrUnverified] for every
-	// session and the cookies left alone. Default 0: it goes on with the keys
-	// it has, since a store that is down is likelier than a stolen key. At
-	// least three times Refresh.
+	// MaxStale bounds that when the store cannot be reached: an instance that has
+	// not read it for so long fails closed, with [sealed.ErrUnverified] for every
+	// session and the cookies left alone. It counts from before the last read was
+	// sent. Default none: the instance goes on with the keys it has, since a store
+	// that is down is likelier than a stolen key. At least three times Poll.
 	MaxStale time.Duration
 
 	// Observe is told what happens, one call at a time. It must not call the
@@ -47,7 +47,7 @@ const (
 	defaultRotateEvery = 30 * 24 * time.Hour
 	defaultLead        = 24 * time.Hour
 	defaultRetain      = 401 * 24 * time.Hour
-	defaultRefresh     = time.Minute
+	defaultPoll        = time.Minute
 )
 
 // withDefaults fills in the defaults, and reports all that is wrong together.
@@ -61,7 +61,7 @@ func (p Policy) withDefaults() (Policy, error) {
 		{"RotateEvery", &p.RotateEvery, defaultRotateEvery},
 		{"Lead", &p.Lead, defaultLead},
 		{"Retain", &p.Retain, defaultRetain},
-		{"Refresh", &p.Refresh, defaultRefresh},
+		{"Poll", &p.Poll, defaultPoll},
 	} {
 		if *field.value == 0 {
 			*field.value = field.standard
@@ -80,8 +80,8 @@ func (p Policy) withDefaults() (Policy, error) {
 }
 
 func (p Policy) conflicts() (errs []error) {
-	if p.Lead < 3*p.Refresh {
-		errs = append(errs, fmt.Errorf("the Lead %v is less than three times Refresh %v: instances would miss the new key", p.Lead, p.Refresh))
+	if p.Lead < 3*p.Poll {
+		errs = append(errs, fmt.Errorf("the Lead %v is less than three times Poll %v: instances would miss the new key", p.Lead, p.Poll))
 	}
 	if p.Retain < p.Lead {
 		errs = append(errs, fmt.Errorf("the Retain %v is less than Lead %v, and no session is that short", p.Retain, p.Lead))
@@ -92,8 +92,8 @@ func (p Policy) conflicts() (errs []error) {
 	if p.Retain/p.RotateEvery >= maxKeys/2 {
 		errs = append(errs, fmt.Errorf("the Retain %v with RotateEvery %v takes more than %d keys", p.Retain, p.RotateEvery, maxKeys/2))
 	}
-	if p.MaxStale != 0 && p.MaxStale < 3*p.Refresh {
-		errs = append(errs, fmt.Errorf("the MaxStale %v is less than three times Refresh %v: a late read would log everybody out", p.MaxStale, p.Refresh))
+	if p.MaxStale != 0 && p.MaxStale < 3*p.Poll {
+		errs = append(errs, fmt.Errorf("the MaxStale %v is less than three times Poll %v: a late read would log everybody out", p.MaxStale, p.Poll))
 	}
 	return errs
 }

@@ -135,7 +135,7 @@ func TestRequestsDoNotWait(t *testing.T) {
 		}
 		<-refreshed
 		if took := time.Since(start); took > 11*time.Second {
-			t.Errorf("an exchange with a store that hangs took %v, want 10 s", took)
+			t.Errorf("a reconciliation with a store that hangs took %v, want 10 s", took)
 		}
 	})
 }

@@ -33,7 +33,7 @@ func TestRevoke(t *testing.T) {
 		}
 		fresh := primary(t, a)
 		if fresh == stolen || fresh == old {
-			t.Errorf("%s seals after the revocation of %s, want a fresh key", fresh, stolen)
+			t.Errorf("%s seals after the revocation of %s, want a new key", fresh, stolen)
 		}
 		token, err = manager(t, a).Seal("alice again")
 		if err != nil {
@@ -41,7 +41,7 @@ func TestRevoke(t *testing.T) {
 		}
 		// The other one has not read the store yet. It asks.
 		if got, _, err := manager(t, b).Open(t.Context(), token); err != nil || got != "alice again" {
-			t.Errorf("a token under the fresh key, elsewhere: %q, %v", got, err)
+			t.Errorf("a token under the new key, elsewhere: %q, %v", got, err)
 		}
 		if !slices.Contains(ids(b, sealed.KeyRevoked), stolen) {
 			t.Error("the other instance does not know of the revocation")
@@ -68,7 +68,7 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// The fresh key seals at once also where the clock is behind that of who made it.
+// The new key seals at once also where the clock is behind that of who made it.
 // Else a key would seal there that is older than the one revoked.
 func TestFreshKeyAndASlowClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -85,9 +85,9 @@ func TestFreshKeyAndASlowClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		fresh := primary(t, a)
-		time.Sleep(2 * quick.Refresh)
+		time.Sleep(2 * quick.Poll)
 		if got := primary(t, slow); got != fresh {
-			t.Errorf("with a slow clock %s seals, want the fresh %s", got, fresh)
+			t.Errorf("with a slow clock %s seals, want the new %s", got, fresh)
 		}
 		time.Sleep(2 * time.Hour)
 		if primary(t, slow) != primary(t, a) {
@@ -129,7 +129,7 @@ func TestRevokeWhileTheStoreIsDown(t *testing.T) {
 			t.Errorf("Open without a key: %v, want ErrUnverified", err)
 		}
 		store.shut.Store(false)
-		time.Sleep(2 * quick.Refresh)
+		time.Sleep(2 * quick.Poll)
 		if _, err := m.Seal("bob"); err != nil {
 			t.Errorf("after the store has come back: %v", err)
 		}
@@ -232,7 +232,7 @@ func TestRevokeBeforeItSeals(t *testing.T) {
 	}
 }
 
-// It holds at once, whatever an exchange waits for, and however soon the caller
+// It holds at once, whatever a reconciliation waits for, and however soon the caller
 // has to go.
 func TestRevokeWhileTheStoreHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestRevokeWhileTheStoreHangs(t *testing.T) {
 			t.Errorf("under the revoked key: %v, want ErrInvalid", err)
 		}
 		store.delay.Store(0)
-		time.Sleep(3 * quick.Refresh)
+		time.Sleep(3 * quick.Poll)
 		if got := s.Status(); got.Err != nil || !slices.Contains(ids(s, sealed.KeyRevoked), stolen) {
 			t.Errorf("after the store has come back: %+v", got)
 		}
@@ -280,7 +280,7 @@ func TestStatusWhenAllAreRevoked(t *testing.T) {
 			t.Errorf("keys %+v, want all revoked", s.Status().Keys)
 		}
 		store.shut.Store(false)
-		time.Sleep(2 * quick.Refresh)
+		time.Sleep(2 * quick.Poll)
 		if primary(t, s) == "" {
 			t.Error("no key seals")
 		}

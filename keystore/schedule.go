@@ -13,7 +13,7 @@ import (
 // from the document and the time alone, so that all instances come to the same.
 
 // plan returns what the document should hold at the time now: entries, as merge
-// has sorted them, less those that no session can need, with a fresh key in the
+// has sorted them, less those that no session can need, with a new key in the
 // place of a compromised one, and with a successor to the one that seals.
 func plan(entries []entry, now int64, p Policy) []entry {
 	return withSuccessor(withPrimary(prune(entries, now, p.Retain), now, p.Lead), now, p)
@@ -37,9 +37,9 @@ func prune(entries []entry, now int64, retain time.Duration) []entry {
 	return kept
 }
 
-// withPrimary adds a fresh key if there is none that seals, or if it was revoked:
+// withPrimary adds a new key if there is none that seals, or if it was revoked:
 // the older ones were there to be stolen as well. Sessions under the revoked key
-// are lost anyway, so the fresh one need not wait to be known.
+// are lost anyway, so the new one need not wait to be known.
 //
 // A key that was revoked before its time has never sealed. The one before it goes
 // on until a successor takes over, for lead after that time at most: prune counts
@@ -47,13 +47,13 @@ func prune(entries []entry, now int64, retain time.Duration) []entry {
 func withPrimary(entries []entry, now int64, lead time.Duration) []entry {
 	from := now
 	for _, e := range slices.Backward(entries) {
-		if e.activates > now && !e.fresh() {
+		if e.activates > now && !e.immediate() {
 			continue
 		}
 		if e.revoked == 0 {
 			return entries
 		}
-		if e.revoked < e.activates && !e.fresh() && now-e.activates < lead.Milliseconds() {
+		if e.revoked < e.activates && !e.immediate() && now-e.activates < lead.Milliseconds() {
 			continue
 		}
 		from = max(now, e.activates)
@@ -76,7 +76,7 @@ func withSuccessor(entries []entry, now int64, p Policy) []entry {
 	// What another instance has planned, by a clock and at a time of its own, is
 	// near enough.
 	planned := slices.ContainsFunc(entries, func(e entry) bool {
-		return e.revoked == 0 && e.activates > now && e.activates <= due+p.Lead.Milliseconds() && !e.fresh()
+		return e.revoked == 0 && e.activates > now && e.activates <= due+p.Lead.Milliseconds() && !e.immediate()
 	})
 	if planned {
 		return entries
@@ -90,7 +90,7 @@ func withSuccessor(entries []entry, now int64, p Policy) []entry {
 // sealing returns the key that seals at the time now.
 func sealing(entries []entry, now int64) (entry, bool) {
 	for _, e := range slices.Backward(entries) {
-		if e.revoked == 0 && (e.activates <= now || e.fresh()) {
+		if e.revoked == 0 && (e.activates <= now || e.immediate()) {
 			return e, true
 		}
 	}

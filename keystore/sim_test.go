@@ -201,7 +201,7 @@ func (w *world) revokeKey(i *instance, id string) {
 	i.revoked[id] = true
 	i.unsaved = err != nil
 	switch {
-	case err == nil && w.has(id, false) && !w.has(id, true): // it may have been dropped meanwhile
+	case err == nil && w.has(id, false) && !w.has(id, true): // it may have been dropped since
 		w.breaks("%s has acknowledged the revocation of %s, which the store does not have", i.name, id)
 	case err != nil && w.has(id, true) && !i.loadFailed:
 		w.breaks("%s has revoked %s, could read the store, and says: %v", i.name, id, err)
@@ -252,7 +252,7 @@ func (w *world) bounded() {
 		}
 	}
 	for _, i := range w.instances {
-		if i.cutOff(2*simRefresh) || i.unsaved { // with all its keys revoked a ring stays as it is, and refuses
+		if i.cutOff(2*simPoll) || i.unsaved { // with all its keys revoked a ring stays as it is, and refuses
 			continue
 		}
 		keys := i.keys.Keyring().Keys()
@@ -260,7 +260,7 @@ func (w *world) bounded() {
 			w.breaks("%s has %d keys, with %d made out of turn", i.name, n, recent)
 		}
 		for n, k := range keys[1:] {
-			if old := time.Since(keys[n].Activates); old > simRetain+2*simSkew+2*simRefresh {
+			if old := time.Since(keys[n].Activates); old > simRetain+2*simSkew+2*simPoll {
 				w.breaks("%s has kept %s, whose successor was activated %v ago", i.name, k.ID, old)
 			}
 		}
@@ -274,7 +274,7 @@ func (w *world) heal() {
 		i.partitioned, i.flaky = false, false
 	}
 	w.mu.Unlock()
-	time.Sleep(4 * simRefresh)
+	time.Sleep(4 * simPoll)
 	differs := "?"
 	for n := 0; n < 5 && differs != ""; n++ { // an instance may just have made a key
 		for _, i := range w.instances {

@@ -14,8 +14,8 @@
 // another kind, or keys from the environment with [sealed.ParseKeyring].
 //
 // There is no leader. Every instance reads the document, adds a successor to
-// the newest key if there is none, and writes it back if nobody else has
-// meanwhile. A key opens tokens as soon as an instance has read it, and seals
+// the newest key if there is none, and writes it back if nobody else has done so
+// first. A key opens tokens as soon as an instance has read it, and seals
 // only from a time that stands beside it, by when every instance has read it.
 // All of this happens in the background: no request waits for the store, except
 // one whose token names a key that this instance does not know, and that one for
@@ -59,7 +59,7 @@ type Store interface {
 }
 
 // ErrConflict says that the document was changed since it was loaded.
-var ErrConflict = errors.New("keystore: the document was changed meanwhile")
+var ErrConflict = errors.New("keystore: the document was changed since it was loaded")
 
 // Memory is a [Store] in memory, for tests. The zero Memory is empty and ready.
 type Memory struct {

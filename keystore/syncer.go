@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,20 +31,21 @@ type Syncer struct {
 	stopped chan struct{}
 	wake    chan struct{} // has a value when a request asks for a refresh
 
-	// turn is held through an exchange with the store, and guards the client. It
+	// turn is held through a reconciliation with the store, and guards the client. It
 	// is a channel so that waiting for it ends with the context.
 	turn chan struct{}
 
 	// keys is held while the ring changes, and Observe is told of that.
-	keys  sync.Mutex
-	known []entry         // as read from the store, with what was revoked here
-	made  map[string]bool // IDs of keys that the exchange under way has tried to publish
-	dead  atomic.Bool     // all keys are revoked, and the ring has no way to say so
+	keys      sync.Mutex
+	known     []entry         // as read from the store, with what was revoked here
+	published map[string]bool // IDs of keys that the reconciliation under way has tried to publish
+	dead      atomic.Bool     // all keys are revoked, and the ring has no way to say so
 
-	mu     sync.Mutex // never held while anything waits
-	status Status
-	forced time.Time     // when a request last asked
-	flight chan struct{} // closed when the refresh that was asked for is done
+	mu         sync.Mutex // never held while anything waits
+	status     Status
+	read       time.Time     // when the last complete read was begun
+	forced     time.Time     // when a request last asked
+	refreshing chan struct{} // closed when the refresh that requests asked for is done; nil without one
 }
 
 // Status describes a [Syncer].
@@ -51,8 +53,9 @@ type Status struct {
 	Keys          []sealed.KeyInfo // the newest first; states as of now
 	Revision      uint64           // of the document
 	WrappingKeyID string           // of the key that the document is sealed under
-	Read          time.Time        // when the store was last read
-	Err           error            // why the last exchange with the store failed, or nil
+	Health        error            // see Syncer.Health
+	Age           time.Duration    // of the last complete read, from before it was sent
+	Err           error            // why the last reconciliation with the store failed, or nil
 }
 
 // Open reads the keys of store, makes the first if there is none, and keeps a
@@ -118,7 +121,7 @@ func (s *Syncer) run(ctx context.Context) {
 		}
 		_ = s.Refresh(ctx) // Observe and Status tell of the error
 		if asked {
-			s.land()
+			s.refreshed()
 		}
 		timer.Reset(s.interval())
 	}
@@ -126,7 +129,7 @@ func (s *Syncer) run(ctx context.Context) {
 
 // interval spreads the refreshes of instances that started together.
 func (s *Syncer) interval() time.Duration {
-	return s.policy.Refresh*9/10 + jitter(s.policy.Refresh/5)
+	return s.policy.Poll*9/10 + jitter(s.policy.Poll/5)
 }
 
 // unknownKey is what a request calls whose token names a key that the ring lacks.
@@ -145,26 +148,26 @@ func (s *Syncer) unknownKey(ctx context.Context) {
 }
 
 // ask asks for a refresh, and returns what is closed when that is done. Requests
-// that ask meanwhile share it. It returns nil if there was one a moment ago.
+// that ask while one is under way share it. It returns nil if there was one a moment ago.
 func (s *Syncer) ask() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.flight != nil {
-		return s.flight
+	if s.refreshing != nil {
+		return s.refreshing
 	}
 	if !s.forced.IsZero() && time.Since(s.forced) < unknownEvery {
 		return nil
 	}
-	s.forced, s.flight = time.Now(), make(chan struct{})
-	s.wake <- struct{}{} // there is room: the last flight has landed
-	return s.flight
+	s.forced, s.refreshing = time.Now(), make(chan struct{})
+	s.wake <- struct{}{} // there is room: the last one has been received
+	return s.refreshing
 }
 
-func (s *Syncer) land() {
+func (s *Syncer) refreshed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.flight)
-	s.flight = nil
+	close(s.refreshing)
+	s.refreshing = nil
 }
 
 // now is the time by this instance's clock.
@@ -173,14 +176,14 @@ func (s *Syncer) now() time.Time { return time.Now().Add(s.skew) }
 // Refresh reads the store now, and writes what it lacks. The error says why that
 // failed; the keyring then goes on with what was read last.
 func (s *Syncer) Refresh(ctx context.Context) error {
-	return s.exchange(ctx, func(entries []entry, _ int64) []entry { return entries })
+	return s.reconcile(ctx, func(entries []entry, _ int64) []entry { return entries })
 }
 
 // Rotate publishes a new key, which will seal after the policy's Lead, and
 // returns its ID.
 func (s *Syncer) Rotate(ctx context.Context) (keyID string, err error) {
 	r := rotation{lead: s.policy.Lead}
-	err = s.exchange(ctx, r.apply)
+	err = s.reconcile(ctx, r.apply)
 	return r.id(), err
 }
 
@@ -205,8 +208,8 @@ func (s *Syncer) Revoke(ctx context.Context, keyIDs ...string) error {
 	return s.Refresh(ctx)
 }
 
-// revokeHere waits for no exchange: one that hangs must not keep a stolen key
-// alive. The exchange under way will find the marks when it next reads.
+// revokeHere waits for no reconciliation: one that hangs must not keep a stolen key
+// alive. The reconciliation under way will find the marks when it next reads.
 func (s *Syncer) revokeHere(keyIDs []string) error {
 	s.keys.Lock()
 	defer s.keys.Unlock()
@@ -214,7 +217,7 @@ func (s *Syncer) revokeHere(keyIDs []string) error {
 	if len(unknown) > 0 {
 		return unknownKeys(unknown)
 	}
-	s.take(marked)
+	s.adopt(marked)
 	return nil
 }
 
@@ -229,19 +232,19 @@ func (s *Syncer) acquire(ctx context.Context) error {
 
 func (s *Syncer) release() { <-s.turn }
 
-// exchange makes the store and the ring equal, with a change to both.
-func (s *Syncer) exchange(ctx context.Context, change func([]entry, int64) []entry) error {
+// reconcile makes the store and the ring equal, with a change to both.
+func (s *Syncer) reconcile(ctx context.Context, change func([]entry, int64) []entry) error {
 	if err := s.acquire(ctx); err != nil {
 		return err
 	}
 	defer s.release()
 	asked := time.Now()
 	first := true
-	err := s.client.exchange(ctx, func(d document) ([]entry, error) {
+	err := s.client.reconcile(ctx, func(d document) ([]entry, error) {
 		s.keys.Lock()
 		defer s.keys.Unlock()
 		if first {
-			s.made, first = map[string]bool{}, false
+			s.published, first = map[string]bool{}, false
 		}
 		if d.revision < s.client.revision {
 			s.observe(Event{Kind: EventRolledBack})
@@ -250,13 +253,13 @@ func (s *Syncer) exchange(ctx context.Context, change func([]entry, int64) []ent
 		// lost it. What it is about to publish is not used before it was read.
 		now := s.now().UnixMilli()
 		read := prune(merge(d.entries, s.known), now, s.policy.Retain)
-		s.take(read)
+		s.adopt(read)
 		s.confirm(d, asked)
 		asked = time.Now()
 		want := plan(change(read, now), now, s.policy)
 		for _, e := range want {
 			if find(read, e.id()) < 0 {
-				s.made[e.id()] = true
+				s.published[e.id()] = true
 			}
 		}
 		return want, nil
@@ -268,8 +271,8 @@ func (s *Syncer) exchange(ctx context.Context, change func([]entry, int64) []ent
 	return err
 }
 
-// take makes the ring hold entries, in one step. The caller has keys locked.
-func (s *Syncer) take(entries []entry) {
+// adopt makes the ring hold entries, in one step. The caller has keys locked.
+func (s *Syncer) adopt(entries []entry) {
 	known := s.known
 	if equal(entries, known) {
 		return
@@ -277,7 +280,7 @@ func (s *Syncer) take(entries []entry) {
 	s.known = entries
 	keys := ringEntries(entries, s.skew)
 	for i, e := range entries {
-		if now := time.Now(); e.fresh() && keys[i].Activates.After(now) {
+		if now := time.Now(); e.immediate() && keys[i].Activates.After(now) {
 			// It is for use at once, and comes from a clock that is ahead.
 			// Waiting would seal with a key that is about to be dropped.
 			keys[i].Activates = now
@@ -293,7 +296,7 @@ func (s *Syncer) take(entries []entry) {
 	for _, e := range entries {
 		i := find(known, e.id())
 		switch {
-		case i < 0 && s.made[e.id()]:
+		case i < 0 && s.published[e.id()]:
 			s.observe(Event{Kind: EventCreated, KeyID: e.id()})
 		case i < 0:
 			s.observe(Event{Kind: EventLearned, KeyID: e.id()})
@@ -317,10 +320,10 @@ func (s *Syncer) confirm(d document, asked time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Revision, s.status.WrappingKeyID, s.status.Read = d.revision, d.wrappingID, asked.Round(0).UTC()
+	s.status.Revision, s.status.WrappingKeyID, s.read = d.revision, d.wrappingID, asked
 }
 
-// report notes how an exchange has ended.
+// report notes how a reconciliation has ended.
 func (s *Syncer) report(err error) {
 	s.mu.Lock()
 	s.status.Err = err
@@ -337,12 +340,31 @@ func (s *Syncer) report(err error) {
 	}
 }
 
-// Status describes the keys, and the last exchange with the store. It waits for
+var (
+	errAllRevoked = fmt.Errorf("keystore: all keys are revoked, and the store has no other yet: %w", sealed.ErrUnverified)
+	errStale      = fmt.Errorf("keystore: no news from the store for too long: %w", sealed.ErrUnverified)
+)
+
+// Health returns nil, or why sessions cannot be verified: for a readiness probe.
+func (s *Syncer) Health() error {
+	if s.dead.Load() {
+		return errAllRevoked
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.policy.MaxStale > 0 && time.Since(s.read) >= s.policy.MaxStale {
+		return errStale
+	}
+	return nil
+}
+
+// Status describes the keys, and the last reconciliation with the store. It waits for
 // nothing.
 func (s *Syncer) Status() Status {
 	s.mu.Lock()
-	status := s.status
+	status, read := s.status, s.read
 	s.mu.Unlock()
+	status.Health, status.Age = s.Health(), time.Since(read)
 	status.Keys = s.ring.Keys()
 	for i := range status.Keys {
 		if s.dead.Load() {

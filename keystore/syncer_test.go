@@ -85,7 +85,7 @@ func (r *recorder) count(kind keystore.EventKind) (n int) {
 }
 
 // quick is a policy that lets a test see a whole life of a key.
-var quick = keystore.Policy{RotateEvery: time.Hour, Lead: 10 * time.Minute, Retain: 3 * time.Hour, Refresh: time.Minute}
+var quick = keystore.Policy{RotateEvery: time.Hour, Lead: 10 * time.Minute, Retain: 3 * time.Hour, Poll: time.Minute}
 
 func newWrapping() []sealed.Key { return []sealed.Key{sealed.GenerateKey()} }
 
@@ -157,7 +157,7 @@ func TestLifeOfAKey(t *testing.T) {
 		if got := primary(t, s); got != successors[0] {
 			t.Errorf("when it is due %s seals, want %s", got, successors[0])
 		}
-		time.Sleep(2 * quick.Refresh)
+		time.Sleep(2 * quick.Poll)
 		if n := len(ids(s, sealed.KeyPending)); n != 1 {
 			t.Errorf("%d successors after the rotation, want the next one", n)
 		}
@@ -165,7 +165,7 @@ func TestLifeOfAKey(t *testing.T) {
 		if !slices.Contains(ids(s, sealed.KeyRetiring), first) {
 			t.Error("the first key is gone before its sessions have ended")
 		}
-		time.Sleep(2 * quick.Refresh)
+		time.Sleep(2 * quick.Poll)
 		if slices.Contains(ids(s, sealed.KeyRetiring), first) || !slices.Contains(events.all(), "removed "+first) {
 			t.Error("the first key is still there")
 		}
@@ -191,7 +191,7 @@ func TestTwoInstancesBecomeOne(t *testing.T) {
 		if !slices.Contains(ids(a, sealed.KeyPending), id) {
 			t.Error("the new key is not in the ring of who made it")
 		}
-		time.Sleep(2 * quick.Refresh)
+		time.Sleep(2 * quick.Poll)
 		if !slices.Contains(ids(b, sealed.KeyPending), id) {
 			t.Error("the new key has not reached the other instance")
 		}
@@ -247,7 +247,7 @@ func TestChangeOfTheWrappingKey(t *testing.T) {
 			if instances[i], err = keystore.Open(t.Context(), &store, wrapping, quick); err != nil {
 				t.Fatalf("instance %d: %v", i, err)
 			}
-			time.Sleep(3 * quick.Refresh)
+			time.Sleep(3 * quick.Poll)
 			for i, s := range instances {
 				if s != nil && s.Status().Err != nil {
 					t.Fatalf("instance %d, under %s: %v", i, underOf(), s.Status().Err)
@@ -335,7 +335,7 @@ func TestStoreDown(t *testing.T) {
 					t.Error("not told that a key is late")
 				}
 				store.shut.Store(false)
-				time.Sleep(2 * quick.Refresh)
+				time.Sleep(2 * quick.Poll)
 				if err := open(); err != nil {
 					t.Errorf("after the store has come back: %v", err)
 				}
@@ -363,14 +363,14 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
-// Close ends an exchange that is under way, and leaves no goroutine, which
+// Close ends a reconciliation that is under way, and leaves no goroutine, which
 // synctest would report.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store gate
 		s := mustOpen(t, &store, newWrapping(), quick)
 		store.delay.Store(int64(time.Hour))
-		time.Sleep(2 * quick.Refresh)
+		time.Sleep(2 * quick.Poll)
 		start := time.Now()
 		s.Close()
 		s.Close()
@@ -405,7 +405,7 @@ func TestRolledBack(t *testing.T) {
 		if _, err := store.Save(t.Context(), old, version); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * quick.Refresh)
+		time.Sleep(2 * quick.Poll)
 		if n := events.count(keystore.EventRolledBack); n != 1 {
 			t.Errorf("told %d times of an old document, want once", n)
 		}

@@ -19,14 +19,14 @@ func TestPolicy(t *testing.T) {
 		want   []string
 	}{
 		"defaults":           {keystore.Policy{}, nil},
-		"short":              {keystore.Policy{RotateEvery: time.Second, Lead: 600 * time.Millisecond, Retain: 20 * time.Second, Refresh: 200 * time.Millisecond}, nil},
-		"negative":           {keystore.Policy{RotateEvery: -1, Lead: -1, Retain: -1, Refresh: -1}, []string{"RotateEvery", "Lead", "Retain", "Refresh"}},
+		"short":              {keystore.Policy{RotateEvery: time.Second, Lead: 600 * time.Millisecond, Retain: 20 * time.Second, Poll: 200 * time.Millisecond}, nil},
+		"negative":           {keystore.Policy{RotateEvery: -1, Lead: -1, Retain: -1, Poll: -1}, []string{"RotateEvery", "Lead", "Retain", "Poll"}},
 		"lead too short":     {keystore.Policy{Lead: 2 * time.Minute}, []string{"Lead", "miss"}},
 		"retains nothing":    {keystore.Policy{Retain: time.Hour, RotateEvery: 48 * time.Hour}, []string{"Retain", "Lead"}},
 		"rotates in between": {keystore.Policy{RotateEvery: time.Hour, Retain: time.Hour}, []string{"RotateEvery", "Lead"}},
 		"too many keys":      {keystore.Policy{RotateEvery: time.Hour, Lead: time.Hour}, []string{"Retain", "keys"}},
 		"stale at once":      {keystore.Policy{MaxStale: time.Minute}, []string{"MaxStale"}},
-		"all of it":          {keystore.Policy{Lead: time.Second, Refresh: time.Minute, RotateEvery: time.Millisecond, MaxStale: -1}, []string{"Lead", "RotateEvery", "MaxStale", "Retain"}},
+		"all of it":          {keystore.Policy{Lead: time.Second, Poll: time.Minute, RotateEvery: time.Millisecond, MaxStale: -1}, []string{"Lead", "RotateEvery", "MaxStale", "Retain"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := keystore.Open(t.Context(), new(keystore.Memory), newWrapping(), tc.policy)

@@ -7,17 +7,17 @@ import (
 )
 
 var mutations = mutation.Mutations{
-	"a gap that is taken for silence":     {{"follow.go", "if errors.Is(err, ErrGap) {", "if errors.Is(err, ErrGap) {\nerr = nil\n}\nif errors.Is(err, ErrGap) {"}},
-	"no rescan after a gap":               {{"follow.go", "err = r.readOn(ctx)\n\t}", "err = nil\n\t}"}},
-	"nothing is given back":               {{"follow.go", "if x.pass == nil {", "if r.restore = nil; r.restore == nil {\nreturn nil\n}\nif x.pass == nil {"}},
-	"one pass is enough":                  {{"follow.go", "if x.appended == 0 {", "if true {"}},
-	"staleness counted from the reply":    {{"follow.go", "r.confirm(began)", "r.confirm(time.Now())"}},
-	"never stale":                         {{"replica.go", "return errStale\n\t}\n\treturn nil", "return nil\n\t}\n\treturn nil"}},
-	"the first page is the whole":         {{"follow.go", "if !page.More {", "if true {"}},
-	"acknowledged before the log has it":  {{"outbox.go", "o.queue = append(o.queue, l)\n\to.ring()", "o.queue = append(o.queue, l)\n\to.ring()\n\tl.tell(nil)"}, {"outbox.go", "o.sent[key] == l {", "o.sent[key] == l && false {"}},
-	"what was appended is not looked for": {{"outbox.go", "if !l.at.IsZero() && l.at.Before(began) {", "if false {"}},
-	"not refused where it was revoked":    {{"replica.go", "if err := r.list.Revoke(ctx, v); err != nil {\n\t\treturn err\n\t}\n", ""}},
-	"ready before the end":                {{"replica.go", "case read == 0:\n\t\treturn errNotReady", "case read == 0:\n\t\treturn nil"}},
+	"a gap that is taken for silence":     {{"if errors.Is(err, ErrGap) {", "if errors.Is(err, ErrGap) {\nerr = nil\n}\nif errors.Is(err, ErrGap) {"}},
+	"no rescan after a gap":               {{"err = r.readOn(ctx)\n\t}", "err = nil\n\t}"}},
+	"nothing is given back":               {{"if x.pass == nil {", "if r.restore = nil; r.restore == nil {\nreturn nil\n}\nif x.pass == nil {"}},
+	"one pass is enough":                  {{"if x.appended == 0 {", "if true {"}},
+	"staleness counted from the reply":    {{"r.confirm(began)", "r.confirm(time.Now())"}},
+	"never stale":                         {{"return errStale\n\t}\n\treturn nil", "return nil\n\t}\n\treturn nil"}},
+	"the first page is the whole":         {{"if !page.More {", "if true {"}},
+	"acknowledged before the log has it":  {{"o.queue = append(o.queue, l)\n\to.ring()", "o.queue = append(o.queue, l)\n\to.ring()\n\tl.tell(nil)"}, {"o.sent[key] == l {", "o.sent[key] == l && false {"}},
+	"what was appended is not looked for": {{"if !l.at.IsZero() && l.at.Before(began) {", "if false {"}},
+	"not refused where it was revoked":    {{"if err := r.list.Revoke(ctx, v); err != nil {\n\t\treturn err\n\t}\n", ""}},
+	"ready before the end":                {{"case read == 0:\n\t\treturn errNotReady", "case read == 0:\n\t\treturn nil"}},
 }
 
 // Every mutation must fail the simulation, or that would prove nothing.

@@ -14,9 +14,9 @@ import (
 	"testing"
 )
 
-// Mutations are deliberate mistakes by name. Each is a list of edits: a file, what
-// stands in it once, and what takes its place.
-type Mutations map[string][][3]string
+// Mutations are deliberate mistakes by name. Each is a list of edits: what stands once
+// in the package, in whatever file, and what takes its place.
+type Mutations map[string][][2]string
 
 // Catch runs a test of the package in the working directory on mutants of that
 // package, with args. It must fail for each, and not for another reason than a check
@@ -49,25 +49,15 @@ func Catch(t *testing.T, test string, mutations Mutations, args ...string) {
 }
 
 // overlay returns the file that tells the compiler of the changed sources.
-func overlay(t *testing.T, folder string, edits [][3]string) string {
+func overlay(t *testing.T, folder string, edits [][2]string) string {
 	t.Helper()
 	scratch := t.TempDir()
-	replace := map[string]string{}
+	sources, replace := sources(t, folder), map[string]string{}
 	for _, edit := range edits {
-		original := filepath.Join(folder, edit[0])
-		from := original
-		if replace[original] != "" {
-			from = replace[original]
-		}
-		source, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := strings.Count(string(source), edit[1]); n != 1 {
-			t.Fatalf("%s has %q %d times, want once: the mutation must follow the code", edit[0], edit[1], n)
-		}
-		replace[original] = filepath.Join(scratch, edit[0])
-		if err := os.WriteFile(replace[original], []byte(strings.Replace(string(source), edit[1], edit[2], 1)), 0o600); err != nil {
+		file := holder(t, sources, edit[0])
+		sources[file] = strings.Replace(sources[file], edit[0], edit[1], 1)
+		replace[file] = filepath.Join(scratch, filepath.Base(file))
+		if err := os.WriteFile(replace[file], []byte(sources[file]), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -80,4 +70,40 @@ func overlay(t *testing.T, folder string, edits [][3]string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// sources returns the package's source files, without its tests, by path.
+func sources(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := map[string]string{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources[file] = string(source)
+	}
+	return sources
+}
+
+// holder returns the one file that has text, once.
+func holder(t *testing.T, sources map[string]string, text string) (file string) {
+	t.Helper()
+	n := 0
+	for path, source := range sources {
+		if found := strings.Count(source, text); found > 0 {
+			file, n = path, n+found
+		}
+	}
+	if n != 1 {
+		t.Fatalf("%q stands %d times in the package, want once: the mutation must follow the code", text, n)
+	}
+	return file
 }

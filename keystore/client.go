@@ -12,8 +12,8 @@ import (
 
 const (
 	forever      = time.Duration(math.MaxInt64)
-	storeTimeout = 10 * time.Second // for one exchange
-	maxAttempts  = 5                // at saving, before an exchange fails
+	storeTimeout = 10 * time.Second // for one reconciliation
+	maxAttempts  = 5                // at saving, before a reconciliation fails
 )
 
 // A client changes the document of a store.
@@ -21,7 +21,7 @@ type client struct {
 	store    Store
 	wrap     wrapper
 	revision uint64 // the highest that was read
-	rewrap   bool   // whether to seal the document anew if another wrapping key seals it
+	rewrap   bool   // whether to re-encrypt the document if another wrapping key seals it
 }
 
 func newClient(store Store, wrapping []sealed.Key) (*client, error) {
@@ -29,12 +29,12 @@ func newClient(store Store, wrapping []sealed.Key) (*client, error) {
 	return &client{store: store, wrap: wrap}, err
 }
 
-// exchange reads the document and writes what it should hold, until it reads back
+// reconcile reads the document and writes what it should hold, until it reads back
 // just that. A write that failed may have happened, and one that did not may be
 // overtaken, so a write is never the last word: only what was read is. change
 // says what the document should hold, for each that was read, and is called at
 // least once unless there is an error of loading.
-func (c *client) exchange(ctx context.Context, change func(document) ([]entry, error)) error {
+func (c *client) reconcile(ctx context.Context, change func(document) ([]entry, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var failed error
@@ -123,14 +123,14 @@ func Rotate(ctx context.Context, store Store, wrapping []sealed.Key, lead time.D
 		return "", err
 	}
 	r := rotation{lead: lead}
-	err = c.exchange(ctx, func(d document) ([]entry, error) {
+	err = c.reconcile(ctx, func(d document) ([]entry, error) {
 		return r.apply(d.entries, time.Now().UnixMilli()), nil
 	})
 	return r.id(), err
 }
 
 // Revoke marks keys as compromised: once an instance has read that, nothing
-// sealed under them opens there. If the key that seals is among them, a fresh one
+// sealed under them opens there. If the key that seals is among them, a new one
 // takes its place. An unknown ID is an error, and then nothing is changed.
 func Revoke(ctx context.Context, store Store, wrapping []sealed.Key, keyIDs ...string) error {
 	return edit(ctx, store, wrapping, func(entries []entry, now int64) ([]entry, error) {
@@ -159,7 +159,7 @@ func edit(ctx context.Context, store Store, wrapping []sealed.Key, change func([
 	if err != nil {
 		return err
 	}
-	return c.exchange(ctx, func(d document) ([]entry, error) {
+	return c.reconcile(ctx, func(d document) ([]entry, error) {
 		if len(d.entries) == 0 {
 			return nil, errEmpty
 		}
