@@ -58,7 +58,7 @@ func (r *Replica) readAll(ctx context.Context) error {
 		return err
 	}
 	r.confirm(began)
-	if n := r.outbox.missed(began); n > 0 {
+	if n := r.outbox.requeue(began); n > 0 {
 		r.observe(Event{Kind: EventRestored, Entries: n})
 	}
 	return nil
@@ -75,7 +75,7 @@ func (r *Replica) readOn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.take(page.Revocations)
+		r.learn(page.Revocations)
 		r.moveTo(page.Cursor)
 		if !page.More {
 			return nil
@@ -95,12 +95,13 @@ func (r *Replica) moveTo(cursor string) {
 	r.cursor = cursor
 }
 
-func (r *Replica) take(revocations []sealed.Revocation) {
+func (r *Replica) learn(revocations []sealed.Revocation) {
 	for _, v := range revocations {
-		r.list.take(v)
-		r.outbox.found(v)
+		// What makes no sense, whoever wrote it, is passed over.
+		_, _ = r.list.learn(v)
+		r.outbox.arrived(v)
 		if r.restore != nil {
-			r.restore.seen.take(v)
+			_, _ = r.restore.seen.learn(v)
 		}
 	}
 }
@@ -157,28 +158,47 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // send appends what was revoked here, all that has gathered at a time.
 func (r *Replica) send(ctx context.Context) {
-	defer r.outbox.close()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.outbox.wake:
+	defer r.outbox.abandon()
+	for ctx.Err() == nil {
+		deliveries, later := r.outbox.next()
+		if len(deliveries) == 0 {
+			r.awaitWork(ctx, later)
+			continue
 		}
-		for letters := r.outbox.next(); len(letters) > 0; letters = r.outbox.next() {
-			revocations := make([]sealed.Revocation, len(letters))
-			for i, l := range letters {
-				revocations[i] = l.Revocation
-			}
-			err := r.call(ctx, func(ctx context.Context) error { return r.log.Append(ctx, revocations) })
-			r.outbox.appended(letters, err)
-			if err != nil {
-				sleep(ctx, r.policy.Poll)
-			}
-			if ctx.Err() != nil {
-				return
-			}
+		revocations := make([]sealed.Revocation, len(deliveries))
+		for i, d := range deliveries {
+			revocations[i] = logged(d.Revocation)
+		}
+		err := r.call(ctx, func(ctx context.Context) error { return r.log.Append(ctx, revocations) })
+		r.outbox.appended(deliveries, err)
+		if err != nil {
+			sleep(ctx, r.policy.Poll/20)
+			r.awaitWork(ctx, r.policy.Poll/4) // for whom nothing was tried yet, sooner
 		}
 	}
+}
+
+// awaitWork waits until there may be something to send, or for as long as later says, if
+// it is not 0.
+func (r *Replica) awaitWork(ctx context.Context, later time.Duration) {
+	var due <-chan time.Time
+	if later > 0 {
+		timer := time.NewTimer(later)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-r.outbox.wake:
+	case <-due:
+	}
+}
+
+// logged returns a revocation as the log has it: to the millisecond, as sessions are
+// dated.
+func logged(v sealed.Revocation) sealed.Revocation {
+	v.Before = v.Before.Truncate(time.Millisecond)
+	return v
 }
 
 // call makes one call of the log, with its timeout, and notes how it went.

@@ -10,7 +10,7 @@
 // instance knows that it may be wrong, and answers [sealed.ErrUnverified].
 //
 //	revocations, err := revoke.Follow(log, revoke.Policy{})
-//	defer revocations.Close()
+//	defer revocations.Close(ctx)
 //	sessions, err := sealed.New(keys, sealed.Config[Session]{Revocations: revocations})
 //
 // What a log has lost its replicas give back, from memory.
@@ -98,26 +98,35 @@ func (l *List) hold() {
 // maxSubject is how long a subject may be, in bytes: what every log can hold.
 const maxSubject = 1<<16 - 1
 
-var errNotOne = errors.New("revoke: a revocation has either an ID or a subject")
+var (
+	errNotOne   = errors.New("revoke: a revocation has either an ID or a subject")
+	errNoUntil  = errors.New("revoke: a revocation without Until would be forgotten at once")
+	errNoBefore = errors.New("revoke: a revocation of a subject without Before would end none of its sessions")
+)
 
-// Revoke implements [sealed.RevocationList]. It fails only if not exactly one of
-// ID and Subject is set, or if the subject has more than 65,535 bytes.
+// Revoke implements [sealed.RevocationList]. It fails only if the revocation would end
+// nothing, or nothing in particular: if not exactly one of ID and Subject is set, if
+// Until is zero, or Before of a subject, or if the subject has more than 65,535 bytes.
 func (l *List) Revoke(_ context.Context, r sealed.Revocation) error {
-	if (r.ID == sealed.ID{}) == (r.Subject == "") {
-		return errNotOne
-	}
-	if len(r.Subject) > maxSubject {
-		return fmt.Errorf("revoke: a subject has %d bytes, more than %d", len(r.Subject), maxSubject)
+	_, err := l.learn(r)
+	return err
+}
+
+// learn is Revoke that also reports whether the list did not hold r yet.
+func (l *List) learn(r sealed.Revocation) (news bool, err error) {
+	switch {
+	case (r.ID == sealed.ID{}) == (r.Subject == ""):
+		return false, errNotOne
+	case len(r.Subject) > maxSubject:
+		return false, fmt.Errorf("revoke: a subject has %d bytes, more than %d", len(r.Subject), maxSubject)
+	case r.Until.IsZero():
+		return false, errNoUntil
+	case r.Subject != "" && r.Before.IsZero():
+		return false, errNoBefore
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.add(r)
-	return nil
-}
-
-// take adds what was read from a log, or nothing if it makes no sense.
-func (l *List) take(r sealed.Revocation) {
-	_ = l.Revoke(context.Background(), r)
+	return l.add(r), nil
 }
 
 // add adds a revocation, and reports whether it says anything new. The caller has

@@ -46,14 +46,6 @@ func (m *Memory) Append(ctx context.Context, revocations []sealed.Revocation) er
 	return nil
 }
 
-// Lose forgets all entries but the first, as a server does whose data was lost, or
-// restored from a backup.
-func (m *Memory) Lose(keep int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.entries = m.entries[:min(keep, len(m.entries)):min(keep, len(m.entries))]
-}
-
 // Read implements [Log]. A cursor is how many entries there are up to it, and the
 // number of the last.
 func (m *Memory) Read(ctx context.Context, cursor string) (Page, error) {

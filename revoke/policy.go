@@ -29,6 +29,11 @@ type Policy struct {
 	// the log to its end refuses in any case.
 	AcceptStale bool
 
+	// MaxUnsent bounds how many revocations wait for a log that is down, each of
+	// which takes about 300 bytes. Those beyond it are refused here, with an error
+	// and an event, and not handed over. Default 1,048,576.
+	MaxUnsent int
+
 	// Observe is told what happens, one call at a time. It must not call the
 	// Replica, and should return soon.
 	Observe func(Event)
@@ -52,6 +57,12 @@ func (p Policy) withDefaults() (Policy, error) {
 			errs = append(errs, fmt.Errorf("%s %v is less than a millisecond", field.name, *field.value))
 		}
 	}
+	if p.MaxUnsent == 0 {
+		p.MaxUnsent = 1 << 20
+	}
+	if p.MaxUnsent < 0 {
+		errs = append(errs, fmt.Errorf("MaxUnsent %d is negative", p.MaxUnsent))
+	}
 	if len(errs) == 0 && p.MaxStale < p.Poll+p.Timeout {
 		errs = append(errs, fmt.Errorf("the MaxStale %v is less than Poll %v and Timeout %v: one late answer would refuse everybody", p.MaxStale, p.Poll, p.Timeout))
 	}
@@ -66,12 +77,13 @@ type EventKind string
 
 // What [Policy.Observe] is told.
 const (
-	EventReady    EventKind = "ready"    // the log was read to its end for the first time
-	EventFailed   EventKind = "failed"   // a call of the log failed
-	EventStale    EventKind = "stale"    // no complete read for MaxStale
-	EventFresh    EventKind = "fresh"    // that is over
-	EventGap      EventKind = "gap"      // the log has lost entries, and is read anew
-	EventRestored EventKind = "restored" // what the log had lost was added to it again
+	EventReady     EventKind = "ready"     // the log was read to its end for the first time
+	EventFailed    EventKind = "failed"    // a call of the log failed
+	EventStale     EventKind = "stale"     // no complete read for MaxStale
+	EventRecovered EventKind = "recovered" // that is over
+	EventGap       EventKind = "gap"       // the log has lost entries, and is read from its beginning
+	EventRestored  EventKind = "restored"  // what the log had lost was added to it again
+	EventFull      EventKind = "full"      // MaxUnsent revocations wait for the log: others are not handed over
 )
 
 // An Event is one thing that an operator may want to know.

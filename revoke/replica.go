@@ -64,23 +64,36 @@ func Follow(log Log, policy Policy) (*Replica, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Replica{
 		log: log, policy: policy, list: NewList(), start: time.Now(), ready: make(chan struct{}),
-		closed: ctx.Done(), stop: cancel, turn: make(chan struct{}, 1), outbox: newOutbox(),
+		closed: ctx.Done(), stop: cancel, turn: make(chan struct{}, 1),
 	}
+	r.outbox = newOutbox(policy.MaxUnsent, func() { r.observe(Event{Kind: EventFull}) })
 	r.alarm = time.AfterFunc(policy.MaxStale, r.goStale)
 	r.ended.Go(func() { r.follow(ctx) })
 	r.ended.Go(func() { r.send(ctx) })
 	return r, nil
 }
 
-// Close ends the replica, and returns when its goroutines have ended. It goes
-// stale after MaxStale, with no event. Revoke and Refresh are errors from then on.
-func (r *Replica) Close() {
+// Close ends the replica, and returns when its goroutines have ended. Before that it
+// hands over to the log what that does not have yet, until ctx is done; the error says
+// how much is left, which other instances will not hear of. Call it when no request is
+// served any more: Revoke and Refresh are errors from then on. The replica goes stale
+// after MaxStale, with no event.
+func (r *Replica) Close(ctx context.Context) error {
+	r.outbox.close()
+	select {
+	case <-r.outbox.empty:
+	case <-ctx.Done():
+	}
 	r.stop()
 	r.turn <- struct{}{} // until no Refresh is under way
 	<-r.turn
 	r.ended.Wait()
 	r.alarm.Stop()
 	r.list.hold()
+	if n, err := r.outbox.left(); n > 0 {
+		return fmt.Errorf("revoke: %d revocations were not handed over to the log: %w", n, errors.Join(ctx.Err(), err))
+	}
+	return nil
 }
 
 // Ready waits until the log was read to its end.
@@ -136,23 +149,41 @@ func (r *Replica) Check(ctx context.Context, s sealed.Info) error {
 
 // Revoke implements [sealed.RevocationList]. The session is refused here at once,
 // and everywhere within MaxStale of the moment when Revoke returns nil, which it
-// does as soon as the log has it. After an error the session is still refused here,
-// and the replica goes on trying.
+// does as soon as the log has it. It waits for that no longer than Policy.Timeout, and
+// not at all while the log refuses. After such an error the session is still refused
+// here, and the replica goes on handing it over; only if Policy.MaxUnsent wait
+// already, or after Close, it does not.
+//
+// What the log has already is not added to it again. Several revocations of one subject
+// within a second are added as one, when the second is over.
 func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
 	if v.Subject == "" {
 		v.Before = time.Time{} // of no meaning, and not kept by logs
 	}
-	v.Before, v.Until = v.Before.Truncate(time.Millisecond), v.Until.Add(time.Millisecond-1).Truncate(time.Millisecond)
-	if err := r.list.Revoke(ctx, v); err != nil {
+	if !v.Until.IsZero() {
+		v.Until = v.Until.Add(time.Millisecond - 1).Truncate(time.Millisecond)
+	}
+	news, err := r.list.learn(v)
+	if err != nil {
 		return err
 	}
-	select {
-	case err := <-r.outbox.put(v):
+	d, err := r.outbox.enqueue(v, !news)
+	if d == nil {
 		return err
+	}
+	timer := time.NewTimer(r.policy.Timeout)
+	defer timer.Stop()
+	select {
+	case <-d.answered:
+		return d.first
 	case <-ctx.Done():
-		return ctx.Err()
+		return notYet(ctx.Err())
+	case <-timer.C:
+		return notYet(errSlow)
 	}
 }
+
+var errSlow = errors.New("revoke: the log takes longer than Policy.Timeout")
 
 // Refresh reads the log to its end now: whatever was in it before is known then.
 func (r *Replica) Refresh(ctx context.Context) error {
@@ -194,7 +225,7 @@ func (r *Replica) confirm(began time.Time) {
 		close(r.ready)
 		r.observe(Event{Kind: EventReady})
 	case was:
-		r.observe(Event{Kind: EventFresh})
+		r.observe(Event{Kind: EventRecovered})
 	}
 }
 

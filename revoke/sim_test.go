@@ -1,6 +1,7 @@
 package revoke_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"slices"
@@ -78,7 +79,7 @@ func (w *world) step() {
 		w.start()
 	case n < 84 && w.spare(i):
 		w.note("%s stops", i.name)
-		i.replica.Close()
+		i.stop()
 		w.instances = slices.DeleteFunc(w.instances, func(x *instance) bool { return x == i })
 	case n < 88:
 		w.lose()
@@ -152,7 +153,7 @@ func simulate(t *testing.T, seed uint64) (broken string, log []string) {
 			w.heal()
 		}
 		for _, i := range w.instances {
-			i.replica.Close()
+			i.stop()
 		}
 		broken, log = w.broken, w.log
 	})
@@ -169,4 +170,11 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	t.Logf("%d seeds", *seeds)
+}
+
+// stop ends an instance as a crash does: nothing is handed over.
+func (i *instance) stop() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = i.replica.Close(ctx)
 }

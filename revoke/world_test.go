@@ -12,6 +12,7 @@ import (
 
 	"example.com/sealed"
 	"example.com/sealed/revoke"
+	"example.com/sealed/revoke/revoketest"
 )
 
 // The simulation's times.
@@ -28,7 +29,7 @@ type world struct {
 	network *rand.Rand // for how long it takes, under the lock
 
 	mu     sync.Mutex // never held while anything sleeps
-	server revoke.Memory
+	server revoketest.Lossy
 	ledger []*revocation // all that was revoked
 	byID   map[sealed.ID]*revocation
 

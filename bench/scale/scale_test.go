@@ -135,7 +135,7 @@ func TestReplicasHearAsOften(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer replica.Close()
+			defer replica.Close(context.Background())
 			rng, start := rand.New(rand.NewPCG(3, 0)), time.Now()
 			const logouts = 10_000
 			for n := range logouts {

@@ -149,7 +149,12 @@ func (c *cluster) start(ctx context.Context, name string) error {
 func (c *cluster) close() {
 	for _, i := range c.instances {
 		i.server.Close()
-		i.revocations.Close()
+		// What was revoked here and the log does not have yet is handed over.
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		if err := i.revocations.Close(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, i.name, err)
+		}
+		cancel()
 		i.keys.Close()
 	}
 }

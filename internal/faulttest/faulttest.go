@@ -71,7 +71,7 @@ func Run(t *testing.T, addr string, connect func(t *testing.T, addr string) revo
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(r.Close)
+		t.Cleanup(func() { closeNow(r) })
 		ready, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		if err := r.Ready(ready); err != nil {
@@ -242,7 +242,7 @@ func (w *World) differs() error {
 
 // What replicas tell of an outage that is longer than the bound, and of a loss.
 var (
-	Stale    = []revoke.EventKind{revoke.EventFailed, revoke.EventStale, revoke.EventFresh}
+	Stale    = []revoke.EventKind{revoke.EventFailed, revoke.EventStale, revoke.EventRecovered}
 	Restored = []revoke.EventKind{revoke.EventGap, revoke.EventRestored}
 )
 
@@ -260,4 +260,11 @@ func Network() []Fault {
 		New("answers that break off", during(testserver.Cut, 2*Bound), Stale...),
 		New("refused connections", during(testserver.Refuse, 2*Bound), Stale...),
 	}
+}
+
+// closeNow closes a replica, and leaves what it has not handed over.
+func closeNow(r *revoke.Replica) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = r.Close(ctx)
 }

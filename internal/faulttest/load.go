@@ -24,7 +24,7 @@ func Load(b *testing.B, connect func(b *testing.B) revoke.Log) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Cleanup(r.Close)
+		b.Cleanup(func() { closeNow(r) })
 		ready, cancel := context.WithTimeout(b.Context(), 30*time.Second)
 		defer cancel()
 		if err := r.Ready(ready); err != nil {
