@@ -71,7 +71,7 @@ func TestChangePassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(list.Close)
+	t.Cleanup(func() { _ = list.Close(context.Background()) })
 	if err := list.Ready(soon(t)); err != nil {
 		t.Fatal(err)
 	}

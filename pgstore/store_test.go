@@ -232,15 +232,15 @@ func retry(t *testing.T, try func() error) {
 func TestMutations(t *testing.T) {
 	mutation.Catch(t, "TestLateAndLost", mutation.Mutations{
 		"a cursor by serial column": {
-			{"read.go", "AND xid >= pg_snapshot_xmin($1::text::pg_snapshot)", "AND ord > $6"},
-			{"read.go", "AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)", "AND $1::text <> ''"},
-			{"read.go", "c.Ord, pageRows).Query", "c.Ord, pageRows, c.Last).Query"},
-			{"read.go", "next.Xid, next.Ord = r.xid, r.ord", "next.Xid, next.Ord = r.xid, r.ord\nnext.Last = max(next.Last, r.ord)"},
-			{"read.go", "	Ord    int64  `json:\"o,omitempty\"`", "	Ord    int64  `json:\"o,omitempty\"`\n	Last int64"},
+			{"AND xid >= pg_snapshot_xmin($1::text::pg_snapshot)", "AND ord > $6"},
+			{"AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)", "AND $1::text <> ''"},
+			{"c.Ord, pageRows).Query", "c.Ord, pageRows, c.Last).Query"},
+			{"next.Xid, next.Ord = r.xid, r.ord", "next.Xid, next.Ord = r.xid, r.ord\nnext.Last = max(next.Last, r.ord)"},
+			{"	Ord    int64  `json:\"o,omitempty\"`", "	Ord    int64  `json:\"o,omitempty\"`\n	Last int64"},
 		},
-		"no witness":              {{"read.go", "c.Witness > now.witness", "false"}},
-		"no look at the timeline": {{"read.go", "c.Timeline != now.timeline", "false"}},
-		"no look at the files":    {{"read.go", "there && current != file", "there && current < 0 && current != file"}},
+		"no witness":              {{"c.Witness > now.witness", "false"}},
+		"no look at the timeline": {{"c.Timeline != now.timeline", "false"}},
+		"no look at the files":    {{"there && current != file", "there && current < 0 && current != file"}},
 	})
 }
 
@@ -293,7 +293,7 @@ func TestRevokeTx(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.Close)
+	t.Cleanup(func() { _ = r.Close(context.Background()) })
 	if err := r.Ready(soon(t)); err != nil {
 		t.Fatal(err)
 	}

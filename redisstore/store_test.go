@@ -128,10 +128,10 @@ func TestLosses(t *testing.T) {
 // The tests of losses fail when what they test is taken out.
 func TestMutations(t *testing.T) {
 	mutation.Catch(t, "TestLosses", mutation.Mutations{
-		"no chain check":             {{"log.go", "if !fresh && e.before != id {", "if false && fresh {"}},
-		"no fence":                   {{"log.go", "if not at[1] or at[1][2][8] ~= ARGV[2] then", "if false then"}},
-		"no look at the first entry": {{"log.go", "latest >= time.Now().UnixMilli()", "latest < 0"}},
-		"a fence by ID":              {{"log.go", "if not at[1] or at[1][2][8] ~= ARGV[2] then", "if not at[1] then"}},
+		"no chain check":             {{"if !fresh && e.before != id {", "if false && fresh {"}},
+		"no fence":                   {{"if not at[1] or at[1][2][8] ~= ARGV[2] then", "if false then"}},
+		"no look at the first entry": {{"latest >= time.Now().UnixMilli()", "latest < 0"}},
+		"a fence by ID":              {{"if not at[1] or at[1][2][8] ~= ARGV[2] then", "if not at[1] then"}},
 	})
 }
 
@@ -246,7 +246,7 @@ func TestHole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.Close)
+	t.Cleanup(func() { _ = r.Close(context.Background()) })
 	if err := r.Ready(soon(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestReplicasWriteOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(r.Close)
+	t.Cleanup(func() { _ = r.Close(context.Background()) })
 	if err := r.Ready(soon(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,9 @@ var mutations = mutation.Mutations{
 	"staleness counted from the reply":    {{"r.confirm(began)", "r.confirm(time.Now())"}},
 	"never stale":                         {{"return errStale\n\t}\n\treturn nil", "return nil\n\t}\n\treturn nil"}},
 	"the first page is the whole":         {{"if !page.More {", "if true {"}},
-	"acknowledged before the log has it":  {{"o.queue = append(o.queue, l)\n\to.ring()", "o.queue = append(o.queue, l)\n\to.ring()\n\tl.tell(nil)"}, {"o.sent[key] == l {", "o.sent[key] == l && false {"}},
-	"what was appended is not looked for": {{"if !l.at.IsZero() && l.at.Before(began) {", "if false {"}},
-	"not refused where it was revoked":    {{"if err := r.list.Revoke(ctx, v); err != nil {\n\t\treturn err\n\t}\n", ""}},
+	"acknowledged before the log has it":  {{"o.queue = append(o.queue, d)\n\to.wakeSender()", "o.queue = append(o.queue, d)\n\to.wakeSender()\n\td.answer(nil)"}, {"o.sent[key] == d {", "o.sent[key] == d && false {"}},
+	"what was appended is not looked for": {{"if !d.at.IsZero() && d.at.Before(began) {", "if false {"}},
+	"not refused where it was revoked":    {{"news, err := r.list.learn(v)\n\tif err != nil {\n\t\treturn err\n\t}\n", "news := true\n"}},
 	"ready before the end":                {{"case read == 0:\n\t\treturn errNotReady", "case read == 0:\n\t\treturn nil"}},
 }
 

@@ -68,7 +68,7 @@ func followRedis(ctx context.Context, e Environment, p revoke.Policy) (Sessions,
 		return nil, nil, err
 	}
 	x, err := newSealed(e, list)
-	return x, func() { list.Close(); client.Close() }, err
+	return x, func() { _ = list.Close(ctx); client.Close() }, err
 }
 
 // newRedis returns a client whose pool is no bottleneck.
