@@ -235,12 +235,20 @@ func TestShop(t *testing.T) {
 	if alice.CookieBytes < 100 || alice.CookieBytes > 300 {
 		t.Errorf("the cookie has %d bytes", alice.CookieBytes)
 	}
+	// Who is logged in already is remembered from now on.
+	again := newVisitor(t, shop.url)
+	again.post("/login", "user", "bob", "password", "demo")
+	short := again.session()
+	again.post("/login", "user", "bob", "password", "demo", "remember", "1")
+	if a := again.session(); a.Expires.Sub(a.Created) != 30*24*time.Hour || a.ID == short.ID || short.Expires.Sub(short.Created) != 24*time.Hour {
+		t.Errorf("remembered later: %+v, before %+v", a, short)
+	}
 	v.post("/theme", "theme", "dark")
 	v.post("/cart/remove", "sku", "print-007")
 
 	// Too large a cart is a clear message, and the cart as it was.
 	res, body := v.do("POST", "/cart", values("sku", "archive", "qty", "1"))
-	if res.StatusCode != http.StatusRequestEntityTooLarge || !strings.Contains(body, "more than 4093") || !strings.Contains(body, "Your cart is as it was") {
+	if res.StatusCode != http.StatusRequestEntityTooLarge || !strings.Contains(body, "more than 3072") || !strings.Contains(body, "Your cart is as it was") {
 		t.Errorf("too large a cart: %s\n%s", res.Status, body)
 	}
 	if a := v.session(); len(a.Data.Cart) != 1 || a.Data.Cart[0].Qty != 3 || a.Data.Theme != "dark" {
@@ -283,7 +291,12 @@ func TestShop(t *testing.T) {
 	if a := thief.session(); a.Subject != "alice" {
 		t.Fatalf("the copy does not work before logout: %+v", a)
 	}
-	v.post("/logout")
+	if res, _ := v.do("GET", "/", nil); res.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("a personal page may be stored: %q", res.Header.Get("Cache-Control"))
+	}
+	if res, _ := v.do("POST", "/logout", nil); res.StatusCode != http.StatusSeeOther || !strings.Contains(res.Header.Get("Clear-Site-Data"), `"prerenderCache"`) {
+		t.Errorf("POST /logout: %s, Clear-Site-Data %q", res.Status, res.Header.Get("Clear-Site-Data"))
+	}
 	if a := v.session(); a.Subject != "" || len(a.Data.Cart) != 0 {
 		t.Errorf("after logout: %+v", a)
 	}

@@ -268,7 +268,7 @@ func TestHole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(late.Close)
+	t.Cleanup(func() { _ = late.Close(context.Background()) })
 	if err := late.Ready(soon(t)); err != nil {
 		t.Errorf("an instance that starts: %v", err)
 	}

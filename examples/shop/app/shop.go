@@ -59,11 +59,12 @@ func New(config Config) (http.Handler, error) {
 		return nil, err
 	}
 	s.pages, err = template.New("").Funcs(template.FuncMap{
-		"money": func(cents int) string { return fmt.Sprintf("$%d.%02d", cents/100, cents%100) },
-		"date":  func(t time.Time) string { return t.Local().Format("2 Jan 2006, 15:04:05") },
-		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"in":    func(t time.Time) string { return left(t, time.Now()) },
-		"days":  func(d time.Duration) string { return fmt.Sprintf("%d days", int(d.Hours()/24)) },
+		"money":   func(cents int) string { return fmt.Sprintf("$%d.%02d", cents/100, cents%100) },
+		"date":    func(t time.Time) string { return t.Local().Format("2 Jan 2006, 15:04:05") },
+		"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"in":      func(t time.Time) string { return left(t, time.Now()) },
+		"seconds": func(d time.Duration) string { return fmt.Sprintf("%d s", int(d.Seconds())) },
+		"days":    func(d time.Duration) string { return fmt.Sprintf("%d days", int(d.Hours()/24)) },
 	}).ParseFS(web, "web/*.html")
 	if err != nil {
 		return nil, err
@@ -110,8 +111,11 @@ type view struct {
 	Page     any
 }
 
-// render shows a page with the visitor's session, whose flash message it takes.
+// render shows a page with the visitor's session, whose flash message it takes, unless
+// the browser only fetches the page in case that somebody looks at it. The page is not
+// to be stored: after logout the back button would show it.
 func (s *shop) render(w http.ResponseWriter, r *http.Request, status int, name, title string, page any) {
+	w.Header().Set("Cache-Control", "no-store")
 	v := view{Title: title, Path: r.URL.Path, Instance: s.Instance, Page: page}
 	var err error
 	if v.Session, err = s.sessions.Get(r.Context()); errors.Is(err, sealed.ErrUnverified) {
@@ -120,7 +124,7 @@ func (s *shop) render(w http.ResponseWriter, r *http.Request, status int, name, 
 	} else if err != nil && !errors.Is(err, sealed.ErrNoSession) {
 		v.Reason = strings.TrimPrefix(err.Error(), "sealed: ")
 	}
-	if v.Flash = v.Session.Flash; v.Flash != "" {
+	if v.Flash = v.Session.Flash; v.Flash != "" && !sealed.IsPrefetch(r) {
 		if err := s.sessions.Update(r.Context(), func(s *session) { s.Flash = "" }); err != nil {
 			s.Log.Error("taking the flash message", "error", err)
 		}
@@ -260,22 +264,36 @@ func (s *shop) login(w http.ResponseWriter, r *http.Request) {
 		s.render(w, r, http.StatusUnauthorized, "login.html", "Log in", loginForm{user, "Wrong name or password. Try alice or bob, with demo."})
 		return
 	}
-	if current, err := s.sessions.Get(r.Context()); err == nil && current.User == user {
-		// The same user again: nothing of the session shows it, so renew it.
-		if err := s.sessions.Renew(r.Context()); err != nil {
-			s.Log.Error("renewing", "error", err)
-			s.fail(w, r, http.StatusServiceUnavailable, "That did not work. Please try again.")
-			return
-		}
-	}
-	s.change(w, r, "/", func(s *session) {
+	change := func(s *session) {
 		s.User, s.Remember = user, remember != "" && remember != "0" && remember != "false"
 		s.Flash = "Welcome, " + user + "."
-	})
+	}
+	if current, err := s.sessions.Get(r.Context()); err == nil && current.User == user {
+		s.loginAgain(w, r, change)
+		return
+	}
+	s.change(w, r, "/", change)
+}
+
+// loginAgain logs the same user in again. The subject does not show it, so the session
+// is renewed, after the change: a longer life begins with a renewal.
+func (s *shop) loginAgain(w http.ResponseWriter, r *http.Request, change func(*session)) {
+	err := s.sessions.Update(r.Context(), change)
+	if err == nil {
+		err = s.sessions.Renew(r.Context())
+	}
+	if err != nil {
+		s.Log.Error("renewing", "error", err)
+		s.fail(w, r, http.StatusServiceUnavailable, "That did not work. Please try again.")
+		return
+	}
+	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
 func (s *shop) logout(w http.ResponseWriter, r *http.Request) {
 	current, _ := s.sessions.Get(r.Context())
+	// What the browser has kept, or fetched ahead, shows who was logged in.
+	w.Header().Set("Clear-Site-Data", `"cache", "prefetchCache", "prerenderCache"`)
 	if err := s.sessions.Destroy(r.Context()); err != nil {
 		s.Log.Error("logout", "error", err)
 		s.fail(w, r, http.StatusServiceUnavailable, "You are logged out in this browser, but a copy of your cookie may still work.")
@@ -324,6 +342,7 @@ func wantsJSON(r *http.Request) bool {
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
