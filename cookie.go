@@ -231,7 +231,6 @@ type cookieHeader struct {
 	numbered uint32      // bit i: there is a NAME.i, 0 < i < 32
 }
 
-
 // A sameNamed has the first values of the cookies of one name.
 type sameNamed struct {
 	values [maxTried]string

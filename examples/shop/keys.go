@@ -49,7 +49,7 @@ func openFile(ctx context.Context, file string, store newStore, log *slog.Logger
 		RotateEvery: 7 * 24 * time.Hour,
 		Lead:        5 * time.Second,
 		Retain:      app.LongestLife + 24*time.Hour,
-		Poll:     time.Second,
+		Poll:        time.Second,
 		Observe: func(e keystore.Event) {
 			level := slog.LevelInfo
 			if e.Err != nil || e.Kind == keystore.EventRolledBack || e.Kind == keystore.EventLate {
