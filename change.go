@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"reflect"
 	"strings"
 	"sync"
@@ -57,14 +56,6 @@ func (e *exchange[T]) unchangeable() error {
 		return errCookiesChanged
 	}
 	return nil
-}
-
-// drop ends the request's session, which was found to have ended since it was opened.
-func (e *exchange[T]) drop(ctx context.Context, ended error) {
-	if s := &e.session; s.err == nil {
-		s.err, e.action = ended, leaveCookie
-		e.tellOpened(ctx, s)
-	}
 }
 
 // checkContext says that the request is over: nobody waits for its response. Apart from
@@ -149,7 +140,9 @@ func (e *exchange[T]) apply(change func(*T), next *session[T]) (before []byte, e
 		}
 		*next, before = e.session, e.session.record.data
 	}
-	callOut(&e.calling, func() { change(&v) })
+	e.calling.Store(true) // as callOut does
+	defer e.calling.Store(false)
+	change(&v)
 	if err := e.policy.setData(next, &v); err != nil {
 		return nil, err
 	}
@@ -364,26 +357,4 @@ func (e *exchange[T]) exemptOwn(ctx context.Context, subject string, before time
 		e.exempt = before
 	}
 	return before, nil
-}
-
-// IsPrefetch reports whether a browser asks for a page that nobody may ever see. Its
-// headers say so (Fetch, section 5.6, "Sec-Purpose"; older browsers send Purpose, X-Purpose
-// or X-Moz).
-//
-// A request of that kind is no use of the session. What it changes is kept, so a
-// handler that takes something out of the session when it shows it, as a flash
-// message, should leave it there.
-func IsPrefetch(r *http.Request) bool {
-	for _, name := range [...]string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
-		for _, v := range r.Header[name] {
-			if hasPrefixFold(v, "prefetch") || name == "X-Purpose" && hasPrefixFold(v, "preview") {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func hasPrefixFold(s, prefix string) bool {
-	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -196,24 +197,6 @@ func associatedSuffix(name, purpose string) string {
 	return string([]byte{byte(len(name))}) + name + purpose
 }
 
-var base64url = base64.RawURLEncoding.Strict()
-
-// decodeBase64 decodes unpadded base64url, and refuses all but the one text
-// that encodes the same bytes.
-func decodeBase64(text string) ([]byte, error) {
-	return appendDecoded(nil, text)
-}
-
-// appendDecoded is decodeBase64 that appends to dst.
-func appendDecoded(dst []byte, text string) ([]byte, error) {
-	n := len(dst)
-	dst, err := base64url.AppendDecode(dst, []byte(text))
-	if err == nil && base64url.EncodedLen(len(dst)-n) != len(text) {
-		err = base64.CorruptInputError(0) // the decoder skips line breaks
-	}
-	return dst, err
-}
-
 // validText reports whether all text in b is UTF-8, where b is what our encoder has
 // made of simple types. Items that hold others are only heads before them, so that
 // there is nothing to descend into.
@@ -241,4 +224,23 @@ func validText(b []byte) bool {
 		b = rest
 	}
 	return true
+}
+
+// chunkIndex reads the decimal number of a chunk, 1 to 31, without leading zeros.
+func chunkIndex(s string) (int, bool) {
+	n, err := strconv.Atoi(s)
+	return n, err == nil && n > 0 && n < 32 && strconv.Itoa(n) == s
+}
+
+var base64url = base64.RawURLEncoding.Strict()
+
+// appendDecoded decodes unpadded base64url to dst, and refuses all but the one text that
+// encodes the same bytes.
+func appendDecoded(dst []byte, text string) ([]byte, error) {
+	n := len(dst)
+	dst, err := base64url.AppendDecode(dst, []byte(text))
+	if err == nil && base64url.EncodedLen(len(dst)-n) != len(text) {
+		err = base64.CorruptInputError(0) // the decoder skips line breaks
+	}
+	return dst, err
 }

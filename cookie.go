@@ -211,12 +211,6 @@ func trimSpace(s string) string {
 	return s
 }
 
-// chunkIndex reads the decimal number of a chunk, 1 to 31, without leading zeros.
-func chunkIndex(s string) (int, bool) {
-	n, err := strconv.Atoi(s)
-	return n, err == nil && n > 0 && n < 32 && strconv.Itoa(n) == s
-}
-
 // covers reports whether browsers send a cookie of the format's path with a request
 // for a path (RFC 6265bis, section 5.1.4).
 func (f *cookieFormat) covers(path string) bool {

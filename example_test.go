@@ -88,7 +88,8 @@ func Example() {
 	// user 7 <nil>
 }
 
-// A flash message is shown once: the page that shows it takes it out.
+// A flash message is shown once: the page that shows it takes it out, unless the browser
+// only fetches the page in case that somebody looks at it.
 func ExampleManager_Update_flash() {
 	sessions := shopSessions(testKeys(), nil)
 	mux := http.NewServeMux()
@@ -99,8 +100,13 @@ func ExampleManager_Update_flash() {
 	})
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		var flash string
-		if err := sessions.Update(r.Context(), func(s *ShopSession) { flash, s.Flash = s.Flash, "" }); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+		err := sessions.Update(r.Context(), func(s *ShopSession) {
+			if flash = s.Flash; !sealed.IsPrefetch(r) {
+				s.Flash = ""
+			}
+		})
+		if err != nil {
+			http.Error(w, "please try again", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintf(w, "%q\n", flash)

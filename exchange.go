@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -77,7 +78,8 @@ func (e *exchange[T]) lock() error {
 	return nil
 }
 
-// calledBack reports whether this goroutine is inside of callOut.
+// calledBack reports whether this goroutine is inside of callOut or apply, which call
+// functions of the application.
 func calledBack() bool {
 	pcs := make([]uintptr, 64)
 	for {
@@ -90,7 +92,8 @@ func calledBack() bool {
 	}
 	for frames, more := runtime.CallersFrames(pcs), true; more; {
 		var frame runtime.Frame
-		if frame, more = frames.Next(); strings.HasSuffix(frame.Function, ".callOut") {
+		frame, more = frames.Next()
+		if strings.HasPrefix(frame.Function, thisPackage+".") && (strings.HasSuffix(frame.Function, ".callOut") || strings.HasSuffix(frame.Function, ".apply")) {
 			return true
 		}
 	}
@@ -277,3 +280,35 @@ func (c requestContext[T]) Err() error { return c.exchange.request.Context().Err
 // A cookieOwner is the key of the innermost exchange that has cookies of a name: two
 // managers cannot share one.
 type cookieOwner struct{ name string }
+
+// drop ends the request's session, which was found to have ended since it was opened.
+func (e *exchange[T]) drop(ctx context.Context, ended error) {
+	if s := &e.session; s.err == nil {
+		s.err, e.action = ended, leaveCookie
+		e.tellOpened(ctx, s)
+	}
+}
+
+// IsPrefetch reports whether a browser asks for a page that nobody may ever see. Its
+// headers say so (Fetch, section 5.6, "Sec-Purpose"; older browsers send Purpose, X-Purpose
+// or X-Moz).
+//
+// A request of that kind is no use of the session. What it changes is kept, so a
+// handler that takes something out of the session when it shows it, as a flash
+// message, should leave it there.
+func IsPrefetch(r *http.Request) bool {
+	for _, name := range [...]string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+		for _, v := range r.Header[name] {
+			if hasPrefixFold(v, "prefetch") || name == "X-Purpose" && hasPrefixFold(v, "preview") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+var thisPackage = reflect.TypeFor[ID]().PkgPath()

@@ -71,8 +71,8 @@ func ParseKey(text string) (Key, error) {
 	if !ok {
 		return Key{}, fmt.Errorf("sealed: a key starts with %q", keyPrefix)
 	}
-	secret, err := decodeBase64(encoded)
-	if err != nil {
+	secret, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if err != nil || strings.ContainsAny(encoded, "\r\n") { // which the decoder skips
 		return Key{}, errors.New("sealed: a key is base64url without padding after its prefix")
 	}
 	if len(secret) != keySize {

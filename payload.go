@@ -9,13 +9,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// The limits of a session's data. They lie above what a cookie can hold, but
-// for nesting, which costs stack to decode.
-const (
-	maxNesting  = 32
-	maxElements = 1 << 16
-)
-
 // A payload encodes the application's T as CBOR, and decodes it.
 type payload[T any] struct {
 	encoding cbor.EncMode

@@ -5,7 +5,6 @@ import (
 	"log"
 	"net/http"
 	"path"
-	"reflect"
 	"runtime"
 	"strings"
 )
@@ -38,5 +37,3 @@ func callerOutside() runtime.Frame {
 		}
 	}
 }
-
-var thisPackage = reflect.TypeFor[ID]().PkgPath()

@@ -264,3 +264,10 @@ func (k fieldKey) encode() []byte {
 	}
 	return appendHead(nil, cborUint, uint64(n))
 }
+
+// The limits of a session's data. They lie above what a cookie can hold, but
+// for nesting, which costs stack to decode.
+const (
+	maxNesting  = 32
+	maxElements = 1 << 16
+)
