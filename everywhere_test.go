@@ -332,3 +332,52 @@ func TestDestroyWithoutAListSaysThatAnotherCookieGoesOn(t *testing.T) {
 		}
 	}
 }
+
+// Between the judgement and the renewal somebody else revokes all: the new session is one
+// of those, and is not dated past them as that of a new login is.
+func TestRenewalIsNotDatedPastARevocation(t *testing.T) {
+	list := &fakeList{}
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list})
+	b := newBrowser(t)
+	b.login(m, "alice")
+	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+		m.Get(r.Context())
+		judged := false
+		before := time.Now().Add(time.Second)
+		list.check = func(_ context.Context, s sealed.Info) error {
+			if !judged {
+				judged = true
+				return nil
+			}
+			if s.Created.After(before) {
+				return nil
+			}
+			return sealed.ErrRevoked
+		}
+		if err := m.Renew(r.Context()); !errors.Is(err, sealed.ErrRevoked) {
+			t.Errorf("Renew: %v, want ErrRevoked", err)
+		}
+	})
+}
+
+// A login right after a RevokeSubject of an instance whose clock is ahead is dated past
+// that; so is its renewal.
+func TestRenewalOfASessionDatedAheadWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list := revoke.NewList()
+		m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list})
+		if err := list.Revoke(t.Context(), sealed.Revocation{Subject: "alice", Before: time.Now().Add(time.Minute), Until: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		b := newBrowser(t)
+		b.login(m, "alice")
+		b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+			if err := m.Renew(r.Context()); err != nil {
+				t.Errorf("Renew: %v", err)
+			}
+		})
+		if s, _, err := b.get(m); err != nil || s.User != "alice" {
+			t.Errorf("then %+v, %v", s, err)
+		}
+	})
+}
