@@ -170,13 +170,13 @@ func TestAllocations(t *testing.T) {
 		most float64
 		h    http.HandlerFunc
 	}{
-		{"untouched", 3, func(http.ResponseWriter, *http.Request) {}},
-		{"get", 10, func(_ http.ResponseWriter, r *http.Request) {
+		{"untouched", 1, func(http.ResponseWriter, *http.Request) {}},
+		{"get", 8, func(_ http.ResponseWriter, r *http.Request) {
 			if _, err := m.Get(r.Context()); err != nil {
 				t.Error(err)
 			}
 		}},
-		{"update", 15, func(_ http.ResponseWriter, r *http.Request) {
+		{"update", 13, func(_ http.ResponseWriter, r *http.Request) {
 			if err := m.Update(r.Context(), func(s *reference) { s.Cart[0].Qty = 9 }); err != nil {
 				t.Error(err)
 			}
@@ -184,7 +184,7 @@ func TestAllocations(t *testing.T) {
 	} {
 		h := m.Handler(tt.h)
 		got := testing.AllocsPerRun(100, func() { clear(w.header); h.ServeHTTP(w, r) })
-		if got > tt.most {
+		if got > tt.most+raceAllocations {
 			t.Errorf("%s: %v allocations, at most %v", tt.name, got, tt.most)
 		}
 	}
