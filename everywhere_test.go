@@ -182,24 +182,28 @@ func TestUpdateToAnotherSubjectAfterRevokeSubject(t *testing.T) {
 
 // The exemption is for the subject whose sessions were revoked.
 func TestExemptionEndsWithTheSubject(t *testing.T) {
-	list := revoke.NewList()
-	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list})
-	b := newBrowser(t)
-	b.login(m, "alice")
-	b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
-		if err := m.RevokeSubject(r.Context(), "alice"); err != nil {
-			t.Error(err)
-		}
-		b.login(m, "x") // another request; this one goes on as bob
-		if err := m.Update(r.Context(), func(s *Session) { s.User = "bob" }); err != nil {
-			t.Error(err)
-		}
-		if err := list.Revoke(t.Context(), sealed.Revocation{Subject: "bob", Before: time.Now().Add(time.Minute), Until: time.Now().Add(time.Hour)}); err != nil {
-			t.Error(err)
-		}
-		if err := m.Renew(r.Context()); !errors.Is(err, sealed.ErrRevoked) {
-			t.Errorf("Renew as bob: %v, want ErrRevoked", err)
-		}
+	synctest.Test(t, func(t *testing.T) {
+		list := revoke.NewList()
+		m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list})
+		b := newBrowser(t)
+		b.login(m, "alice")
+		time.Sleep(time.Minute + 500*time.Microsecond)
+		b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+			if err := m.RevokeSubject(r.Context(), "alice"); err != nil {
+				t.Error(err)
+			}
+			if err := m.Update(r.Context(), func(s *Session) { s.User = "bob" }); err != nil {
+				t.Error(err)
+			}
+			// In the same millisecond as bob's session, and before alice's were revoked.
+			bobs := sealed.Revocation{Subject: "bob", Before: time.Now().Add(-200 * time.Microsecond), Until: time.Now().Add(time.Hour)}
+			if err := list.Revoke(t.Context(), bobs); err != nil {
+				t.Error(err)
+			}
+			if err := m.Renew(r.Context()); !errors.Is(err, sealed.ErrRevoked) {
+				t.Errorf("Renew as bob: %v, want ErrRevoked", err)
+			}
+		})
 	})
 }
 
