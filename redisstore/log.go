@@ -30,7 +30,7 @@ import (
 // Each read begins with the former, which must be there as it was: the fence.
 // Without it, a stream that is gone, or shorter than the reader knows, looks like
 // one with no news. Each entry that follows must name the one before it, so that one
-// that was lost in the middle is missed; but not by who reads the log anew, and has
+// that was lost in the middle is missed; but not by who reads the log from its beginning, and has
 // to take what there is. And the first entry may become another only
 // when all before that have expired: what was trimmed otherwise is a loss.
 

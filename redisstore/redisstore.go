@@ -22,7 +22,7 @@
 //     one it may. Redis does not choose by that, so that this is no proof.
 //
 // What a server loses is found out, and instances that know it give it back. It is
-// lost for good only if all of them have stopped meanwhile.
+// lost for good only if all of them have stopped by then.
 package redisstore
 
 import (

@@ -10,7 +10,7 @@ import (
 type Policy struct {
 	// Poll is how often the log is read, at least. Default one second. Hints of
 	// the log make it sooner, but not more than fifty times as often, so that traffic
-	// has a bound: what comes meanwhile is read together.
+	// has a bound: what arrives in between is read together.
 	Poll time.Duration
 
 	// Timeout bounds one call of the log. Default two seconds.

@@ -10,7 +10,7 @@ import (
 
 // A restoration gives a log back what it has lost and this instance knows. All
 // instances do so at once, each from another point, and leave out what they read
-// from the log meanwhile.
+// from the log in the meantime.
 type restoration struct {
 	seen     *List // what the log has, as far as it was read
 	pass     *pass // nil between two

@@ -193,7 +193,7 @@ func (s *set) drop(hour int64) {
 	}
 }
 
-// refilter makes a filter anew, for what is in the set and an eighth more.
+// refilter makes a new filter, for what is in the set and an eighth more.
 func (s *set) refilter() {
 	f := newFilter(s.entries + s.entries/8)
 	for _, b := range s.index.Load().buckets {

@@ -36,7 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) revoke.Log, losses map[string]fun
 		{"a reader misses nothing of many writers", "appends end in another order than they began: a reader that goes by a number skips the late ones", tail},
 		{"what was acknowledged is read by everybody", "the bound of a replica counts from the read that began after it", acknowledged},
 		{"pruning drops what has expired, and makes no gap", "it goes on all the time: a gap at each would have all instances read everything", prune},
-		{"a cursor of something else is an error", "to begin anew in silence, or at the end, would hide a loss", badCursor},
+		{"a cursor of something else is an error", "to begin again in silence, or at the end, would hide a loss", badCursor},
 		{"a context that is done ends the call", "a log that hangs must not hang its instances, which have to notice", cancelled},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
@@ -171,7 +171,7 @@ func pages(t *testing.T, open func() revoke.Log) {
 		found, end := read(t, reader, cursor)
 		want(t, found, 0, n)
 		if again, _ := read(t, reader, end); len(again) > 1000 {
-			t.Errorf("a read from the end returned %d entries anew", len(again))
+			t.Errorf("a read from the end returned %d entries again", len(again))
 		}
 	}
 }
