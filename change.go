@@ -272,6 +272,9 @@ func (e *exchange[T]) beginAs(ctx context.Context, next *session[T], now int64) 
 	if err := next.date(now, created); err != nil {
 		return err
 	}
+	if e.revoking.underWay(next.subject) {
+		return rejectRevoked // the list may not have it yet
+	}
 	e.callList(func() { err = e.policy.judge(ctx, next, now) })
 	return err
 }
@@ -338,10 +341,10 @@ func (e *exchange[T]) judgeBut(ctx context.Context, now int64) (err error) {
 }
 
 // exemptOwn notes that this request revokes all sessions of a subject, at a time. If
-// its own session is one of them, and nothing has ended it, it may be renewed after
+// its own session is one of them, and nothing else ends it, it may be renewed after
 // that. It returns the time, or a little later: when the session was created, by a
 // clock that is ahead.
-func (e *exchange[T]) exemptOwn(ctx context.Context, subject string, before time.Time) (time.Time, error) {
+func (e *exchange[T]) exemptOwn(ctx context.Context, subject string, before time.Time, alone bool) (time.Time, error) {
 	if err := e.begin(ctx, true); err != nil {
 		return before, err
 	}
@@ -353,7 +356,7 @@ func (e *exchange[T]) exemptOwn(ctx context.Context, subject string, before time
 	if created := unixMilli(s.record.created); created.After(before) {
 		before = created
 	}
-	if e.judgeBut(ctx, time.Now().UnixMilli()) == nil {
+	if alone && e.judgeBut(ctx, time.Now().UnixMilli()) == nil {
 		e.exempt = before
 	}
 	return before, nil

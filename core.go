@@ -3,10 +3,11 @@ package sealed
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
-// A core is what all requests of a manager share. It is never changed.
+// A core is what all requests of a manager share. It is never changed, but for revoking.
 type core[T any] struct {
 	policy  policy[T]
 	cookies cookieFormat
@@ -18,6 +19,40 @@ type core[T any] struct {
 	observe observer
 
 	deleteDead bool // see Config.DeleteDead
+	revoking   *revoking
+}
+
+// A revoking counts the calls of RevokeSubject that are under way, by subject. Such a call
+// has a time, by which it ends sessions, and the list has it a little later: who renews
+// a session in between would be dated behind it.
+type revoking struct {
+	mu    sync.Mutex
+	calls map[string]int
+}
+
+// enter begins a call, and returns its time. alone says that no other was under way then.
+func (r *revoking) enter(subject string) (at time.Time, alone bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	alone = r.calls[subject] == 0
+	r.calls[subject]++
+	return time.Now(), alone
+}
+
+// leave ends a call: the list has it.
+func (r *revoking) leave(subject string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.calls[subject]--; r.calls[subject] == 0 {
+		delete(r.calls, subject)
+	}
+}
+
+// underWay reports whether there is a call. One that begins later has a later time.
+func (r *revoking) underWay(subject string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.calls[subject] > 0
 }
 
 // seal returns a token outside cookies, with a new session that holds data.

@@ -87,6 +87,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 		keys:       keys,
 		observe:    config.Observe,
 		deleteDead: config.DeleteDead,
+		revoking:   &revoking{calls: map[string]int{}},
 	}}, nil
 }
 
@@ -259,9 +260,10 @@ func (m *Manager[T]) RevokeSubject(ctx context.Context, subject string) error {
 	case subject == "":
 		return errNoSubject
 	}
-	before := time.Now()
+	before, alone := m.core.revoking.enter(subject)
+	defer m.core.revoking.leave(subject)
 	if e, err := m.exchange(ctx); err == nil {
-		if before, err = e.exemptOwn(ctx, subject, before); err != nil {
+		if before, err = e.exemptOwn(ctx, subject, before, alone); err != nil {
 			return err
 		}
 	}
