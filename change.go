@@ -92,7 +92,7 @@ func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 		return expired
 	case s.err != nil && !e.hasCookie && !e.insidePath():
 		return errOutsidePath
-	case s.err == nil && !justRead:
+	case s.err == nil && (!justRead || s.renewed):
 		if err := e.judgeBut(ctx, now); err != nil {
 			return err
 		}
@@ -245,7 +245,7 @@ func (e *exchange[T]) renewAs(ctx context.Context, next *session[T], now int64) 
 	if old.err == nil && old.issued {
 		if !e.policy.somebodys(&old) {
 			e.others = append(e.others, old)
-		} else if err := e.revoke(ctx, &old.record); err != nil {
+		} else if err := e.revokeRenewed(ctx, &old, next); err != nil {
 			return err
 		}
 	}
@@ -279,9 +279,14 @@ func (e *exchange[T]) beginAs(ctx context.Context, next *session[T], now int64) 
 	return err
 }
 
-// revoke revokes one session.
-func (e *exchange[T]) revoke(ctx context.Context, r *record) (err error) {
-	callOut(&e.calling, func() { err = e.revokeRecord(ctx, r) })
+// revokeRenewed revokes the session that next takes the place of: with a grace, if it is
+// the same subject's. What can be read for that long is no more than its client has had.
+func (e *exchange[T]) revokeRenewed(ctx context.Context, old, next *session[T]) (err error) {
+	var from time.Time
+	if e.policy.grace > 0 && next.subject == old.subject {
+		from = time.Now().Add(e.policy.grace)
+	}
+	callOut(&e.calling, func() { err = e.revokeRecord(ctx, &old.record, from) })
 	return err
 }
 
@@ -321,7 +326,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	callOut(&e.calling, func() {
 		for i := range others {
 			if e.policy.somebodys(&others[i]) {
-				wg.Go(func() { errs[i] = e.revokeRecord(ctx, &others[i].record) }) // one wait for all
+				wg.Go(func() { errs[i] = e.revokeRecord(ctx, &others[i].record, time.Time{}) }) // one wait for all
 			}
 		}
 		wg.Wait()

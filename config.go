@@ -60,6 +60,16 @@ type Config[T any] struct {
 	// expires, also after logout.
 	Revocations RevocationList
 
+	// RenewalGrace is for how long after a renewal for the same subject requests
+	// with the old ID are served: those that the browser sent at the same time, on
+	// every instance. They read the session as it was; Update and Renew are
+	// [ErrRenewed], no such response sets a cookie, and Destroy ends the old ID at
+	// once. A change of the subject, at login and logout, has no grace. Default
+	// none, at most one minute. It needs Revocations.
+	//
+	// Security considerations: a copy of the old cookie works that much longer.
+	RenewalGrace time.Duration
+
 	// DeleteDead deletes a cookie that can never open again: expired for good,
 	// revoked, sealed under a revoked key, or no token of this manager at all.
 	// Default no: it costs nothing but its bytes. A cookie that another instance
@@ -133,7 +143,8 @@ const (
 	defaultInsecureName = "session"
 	defaultLifetime     = 24 * time.Hour
 	maxLifetime         = 400 * 24 * time.Hour // RFC 6265bis, section 5.5
-	maxAttribute        = 1024                 // longer ones are ignored: RFC 6265bis, section 5.6
+	maxGrace            = time.Minute
+	maxAttribute        = 1024 // longer ones are ignored: RFC 6265bis, section 5.6
 )
 
 // terms returns the terms of sessions for which TermsFor says nothing else.

@@ -109,16 +109,16 @@ func (c *core[T]) revokeID(ctx context.Context, id ID) error {
 // revokeTimeout bounds a revocation that goes on after the client has gone.
 const revokeTimeout = 10 * time.Second
 
-// revokeRecord ends one session. It does so even if the client has gone: who clicks
+// revokeRecord ends one session, from a time on. It does so even if the client has gone: who clicks
 // on logout and closes the window is to be logged out.
-func (c *core[T]) revokeRecord(ctx context.Context, r *record) error {
+func (c *core[T]) revokeRecord(ctx context.Context, r *record, from time.Time) error {
 	if c.policy.list == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
 	until := unixMilli(r.created + r.expires).Add(maxSkew)
-	return c.revoke(ctx, Revocation{ID: r.id, Until: until})
+	return c.revoke(ctx, Revocation{ID: r.id, From: from, Until: until})
 }
 
 // revoke adds to the list, which there is.

@@ -16,6 +16,10 @@ var (
 	ErrExpired = errors.New("sealed: session expired")
 	// ErrRevoked: the session was ended, by logout for instance.
 	ErrRevoked = errors.New("sealed: session revoked")
+	// ErrRenewed: the session goes on under a new ID, in a cookie that the client
+	// has got, or is about to get. For [Config.RenewalGrace] the old one can still
+	// be read, but not changed: answer 409, and the client's next try has the new one.
+	ErrRenewed = errors.New("sealed: session renewed")
 	// ErrUnverified: the revocation list cannot tell whether the session was
 	// ended, or the keyring has expired. Answer 503 and try later; the cookie
 	// stays as it is.
@@ -43,6 +47,7 @@ const (
 	ReasonExpired     Reason = "expired"       // past its Expires (ErrExpired)
 	ReasonIdle        Reason = "idle"          // unused for the idle timeout (ErrExpired)
 	ReasonRevoked     Reason = "revoked"       // the revocation list has it (ErrRevoked)
+	ReasonRenewed     Reason = "renewed"       // it was renewed before this response was sent (ErrRenewed)
 	ReasonUnverified  Reason = "unverified"    // the revocation list cannot say (ErrUnverified)
 	ReasonStaleKeys   Reason = "stale keys"    // the keyring has expired (ErrUnverified)
 	ReasonDuplicate   Reason = "duplicate"     // another cookie of the same name was preferred, or four had been tried
@@ -78,6 +83,7 @@ var (
 	rejectExpired     = reject(ErrExpired, ReasonExpired, "past its lifetime")
 	rejectIdle        = reject(ErrExpired, ReasonIdle, "unused for too long")
 	rejectRevoked     = reject(ErrRevoked, ReasonRevoked, "")
+	rejectRenewed     = reject(ErrRenewed, ReasonRenewed, "")
 	rejectStaleKeys   = reject(ErrUnverified, ReasonStaleKeys, "no news of revoked keys for too long")
 	rejectDuplicate   = reject(ErrInvalid, ReasonDuplicate, "another cookie of the same name was preferred")
 )
@@ -107,5 +113,7 @@ func reasonOf(err error) Reason {
 }
 
 func isRevoked(err error) bool { return err != nil && errors.Is(err, ErrRevoked) }
+
+func isRenewed(err error) bool { return err != nil && errors.Is(err, ErrRenewed) }
 
 func isUnverified(err error) bool { return err != nil && errors.Is(err, ErrUnverified) }

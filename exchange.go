@@ -234,7 +234,12 @@ func (e *exchange[T]) verify(ctx context.Context) error {
 	if err := cmp.Or(compromised, expired); err != nil {
 		return err
 	}
-	return e.judge(ctx, time.Now().UnixMilli())
+	var err error
+	e.callList(func() { err = e.policy.judge(ctx, s, time.Now().UnixMilli()) })
+	if isRenewed(err) {
+		return nil // as for Get
+	}
+	return err
 }
 
 // copyData returns a copy of the session's data that nobody else has.

@@ -19,8 +19,9 @@ type RevocationList interface {
 	Revoke(ctx context.Context, r Revocation) error
 
 	// Check returns nil for a session that is not revoked, [ErrRevoked] for
-	// one that is, and an error that is [ErrUnverified] if the list cannot
-	// say. Any other error counts as ErrUnverified.
+	// one that is, [ErrRenewed] for one that will be at its Revocation's From,
+	// and an error that is [ErrUnverified] if the list cannot say. Any other
+	// error counts as ErrUnverified.
 	Check(ctx context.Context, s Info) error
 }
 
@@ -30,6 +31,7 @@ type Revocation struct {
 	ID      ID
 	Subject string    // every session of this subject created at or before Before
 	Before  time.Time // for Subject only
+	From    time.Time // for ID only: when the session is refused. The zero time, or what a list does not know of: at once
 	Until   time.Time // when the list may forget it: nothing it ends is valid later
 }
 

@@ -70,6 +70,12 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	if len(config.Purpose) > 255 {
 		errs = append(errs, fmt.Errorf("the Purpose has %d bytes, more than 255", len(config.Purpose)))
 	}
+	switch grace := config.RenewalGrace; {
+	case grace < 0 || grace > maxGrace:
+		errs = append(errs, fmt.Errorf("the RenewalGrace %v is not between 0 and %v", grace, maxGrace))
+	case grace > 0 && config.Revocations == nil:
+		errs = append(errs, errors.New("RenewalGrace needs Revocations: without it the old session goes on"))
+	}
 	cookies, cookieErr := newCookieFormat(config.Cookie)
 	terms := config.terms()
 	payload, payloadErr := newPayload[T]()
@@ -78,7 +84,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 		return nil, fmt.Errorf("sealed: configuration: %w", err)
 	}
 	return &Manager[T]{core[T]{
-		policy:     policy[T]{payload, terms, config.TermsFor, config.Subject, config.Revocations},
+		policy:     policy[T]{payload, terms, config.TermsFor, config.Subject, config.Revocations, config.RenewalGrace},
 		cookies:    cookies,
 		owner:      cookieOwner{cookies.name},
 		cookie:     sealer{keys, associatedSuffix(cookies.name, config.Purpose), payload.itemLen},
@@ -192,7 +198,8 @@ func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
 // The error is [ErrTooLarge] with the sizes, [ErrCommitted], [ErrUnverified],
 // [ErrNoHandler], that of the context of a request that has ended, that of the
 // revocation list, of encoding the session, or of invalid Terms; or, where the session
-// has ended since it was read, [ErrExpired] or [ErrRevoked].
+// has ended since it was read, [ErrExpired] or [ErrRevoked], or [ErrRenewed] for
+// [Config.RenewalGrace].
 //
 // The response is judged when it is sent: if the session has ended by then, its cookie
 // is left alone.

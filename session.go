@@ -17,6 +17,7 @@ type session[T any] struct {
 	record  record
 	key     *ringKey // that opened the token it comes from, if any
 	issued  bool     // a client has it under this ID: its token authenticated
+	renewed bool     // it goes on under a new ID: this one can be read, for the grace
 	subject string
 	terms   *Terms // nobody changes it
 
@@ -138,6 +139,7 @@ type policy[T any] struct {
 	termsFor func(T) Terms  // may be nil
 	subject  func(T) string // may be nil
 	list     RevocationList // may be nil
+	grace    time.Duration  // see Config.RenewalGrace
 }
 
 // open opens a token and judges its session at the time now. The session keeps buf,
@@ -164,6 +166,9 @@ func (p *policy[T]) open(ctx context.Context, s *session[T], carrier *sealer, bu
 		return
 	}
 	s.err = p.judge(ctx, s, now)
+	if s.renewed = isRenewed(s.err); s.renewed {
+		s.err = nil
+	}
 }
 
 // somebodys reports whether s is the session of a subject, or may be.
@@ -195,7 +200,8 @@ func (p *policy[T]) describe(s *session[T], v *T) error {
 	return nil
 }
 
-// judge says why a session is not valid at a time.
+// judge says why a session is not valid at a time. ErrRenewed says that it can be read
+// all the same.
 func (p *policy[T]) judge(ctx context.Context, s *session[T], now int64) error {
 	if err := s.checkTimes(now); err != nil || p.list == nil {
 		return err
@@ -225,6 +231,8 @@ func (p *policy[T]) checkList(ctx context.Context, info Info) error {
 		return nil
 	case errors.Is(err, ErrRevoked):
 		return rejectRevoked
+	case errors.Is(err, ErrRenewed):
+		return rejectRenewed
 	case !errors.Is(err, ErrUnverified):
 		err = fmt.Errorf("%w: %w", ErrUnverified, err)
 	}

@@ -26,11 +26,11 @@ func TestHealthAndAge(t *testing.T) {
 			t.Errorf("while the store works: %v, %v old", st.Health, st.Age)
 		}
 		store.shut.Store(true)
-		time.Sleep(4 * time.Minute)
+		time.Sleep(policy.MaxStale - 3*policy.Poll)
 		if err := s.Health(); err != nil {
 			t.Errorf("before MaxStale: %v", err)
 		}
-		time.Sleep(3 * time.Minute)
+		time.Sleep(4 * policy.Poll)
 		if st := s.Status(); !errors.Is(st.Health, sealed.ErrUnverified) || st.Age < policy.MaxStale {
 			t.Errorf("after MaxStale: %v, %v old, want ErrUnverified", st.Health, st.Age)
 		}

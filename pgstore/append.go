@@ -91,6 +91,10 @@ func (s *Store) append(ctx context.Context, q querier, revocations []sealed.Revo
 		untils[i] = ceil(v.Until)
 		if v.Subject == "" {
 			ids[i] = v.ID[:]
+			if !v.From.IsZero() {
+				from := v.From.Truncate(time.Millisecond)
+				befores[i] = &from
+			}
 			continue
 		}
 		before := v.Before.Truncate(time.Millisecond)

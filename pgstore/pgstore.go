@@ -103,7 +103,7 @@ func (s *Store) Close() {
 // dropped as a whole.
 //
 // xid is the transaction that has written the row: see Read. ord tells rows of one
-// transaction apart.
+// transaction apart. before is a subject's Before, and a session's From.
 const schema = `
 CREATE TABLE IF NOT EXISTS %[1]s_revocations (
 	xid     xid8        NOT NULL DEFAULT pg_current_xact_id(),
@@ -113,7 +113,7 @@ CREATE TABLE IF NOT EXISTS %[1]s_revocations (
 	before  timestamptz,
 	until   timestamptz NOT NULL,
 	CHECK ((id IS NULL) <> (subject IS NULL)),
-	CHECK ((subject IS NULL) = (before IS NULL))
+	CHECK (subject IS NULL OR before IS NOT NULL)
 ) PARTITION BY RANGE (until);
 CREATE INDEX IF NOT EXISTS %[1]s_revocations_xid ON %[1]s_revocations (xid, ord);
 CREATE TABLE IF NOT EXISTS %[1]s_witnesses (

@@ -157,6 +157,9 @@ func (r row) revocation() sealed.Revocation {
 		return v
 	}
 	copy(v.ID[:], r.id)
+	if r.before != nil {
+		v.From = *r.before
+	}
 	return v
 }
 

@@ -232,6 +232,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 // A revocation is encoded as a byte that says which of the two it is, and
 //
 //	's'  16 bytes of ID, 8 of Until
+//	'g'  16 bytes of ID, 8 of From, 8 of Until
 //	'u'  8 bytes of Before, 8 of Until, 2 of the subject's length, the subject
 //
 // The times are Unix time in milliseconds, the numbers big-endian.
@@ -243,7 +244,14 @@ func encode(revocations []sealed.Revocation) (payload []byte, last int64, err er
 		}
 		last = max(last, until)
 		if v.Subject == "" {
-			payload = append(append(payload, 's'), v.ID[:]...)
+			form := byte('s')
+			if !v.From.IsZero() {
+				form = 'g'
+			}
+			payload = append(append(payload, form), v.ID[:]...)
+			if form == 'g' {
+				payload = binary.BigEndian.AppendUint64(payload, uint64(v.From.UnixMilli()))
+			}
 			payload = binary.BigEndian.AppendUint64(payload, uint64(until))
 			continue
 		}
@@ -266,6 +274,9 @@ func decode(payload string) (revocations []sealed.Revocation, err error) {
 		case b[0] == 's' && len(b) >= 25:
 			revocations = append(revocations, sealed.Revocation{ID: sealed.ID(b[1:17]), Until: at(17)})
 			b = b[25:]
+		case b[0] == 'g' && len(b) >= 33:
+			revocations = append(revocations, sealed.Revocation{ID: sealed.ID(b[1:17]), From: at(17), Until: at(25)})
+			b = b[33:]
 		case b[0] == 'u' && len(b) >= 19 && len(b) >= 19+int(binary.BigEndian.Uint16(b[17:])):
 			end := 19 + int(binary.BigEndian.Uint16(b[17:]))
 			revocations = append(revocations, sealed.Revocation{Subject: string(b[19:end]), Before: at(1), Until: at(9)})

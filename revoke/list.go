@@ -44,6 +44,11 @@ type List struct {
 	still    bool        // it has no timer, and drops nothing
 
 	named atomic.Int64 // how many subjects there are
+
+	// The sessions that are in the set, but refused only from a later time on.
+	renewed  sync.Map     // of ID to that time
+	renewing []sealed.ID  // in the order in which they came
+	graces   atomic.Int64 // how many there are
 }
 
 // subject is what was revoked of one subject, the union of several revocations.
@@ -101,12 +106,14 @@ const maxSubject = 1<<16 - 1
 var (
 	errNotOne   = errors.New("revoke: a revocation has either an ID or a subject")
 	errNoUntil  = errors.New("revoke: a revocation without Until would be forgotten at once")
+	errFrom     = errors.New("revoke: a revocation of a subject has no From")
 	errNoBefore = errors.New("revoke: a revocation of a subject without Before would end none of its sessions")
 )
 
 // Revoke implements [sealed.RevocationList]. It fails only if the revocation would end
 // nothing, or nothing in particular: if not exactly one of ID and Subject is set, if
-// Until is zero, or Before of a subject, or if the subject has more than 65,535 bytes.
+// Until is zero, or Before of a subject, if a subject has a From, or more than 65,535
+// bytes.
 func (l *List) Revoke(_ context.Context, r sealed.Revocation) error {
 	_, err := l.learn(r)
 	return err
@@ -123,6 +130,8 @@ func (l *List) learn(r sealed.Revocation) (news bool, err error) {
 		return false, errNoUntil
 	case r.Subject != "" && r.Before.IsZero():
 		return false, errNoBefore
+	case r.Subject != "" && !r.From.IsZero():
+		return false, errFrom
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,7 +149,8 @@ func (l *List) add(r sealed.Revocation) bool {
 		l.timer = time.AfterFunc(untilNextHour(), l.sweep)
 	}
 	if r.Subject == "" {
-		return l.sessions.add(r.ID, endOf(until, now))
+		news := l.addGrace(r)
+		return l.sessions.add(r.ID, endOf(until, now)) || news
 	}
 	old, known := l.subjects.Load(r.Subject)
 	s, _ := old.(subject)
@@ -161,16 +171,66 @@ func (l *List) add(r sealed.Revocation) bool {
 	return true
 }
 
-// Check implements [sealed.RevocationList]. It returns nil or
-// [sealed.ErrRevoked].
+// addGrace notes from when on a session is refused: the earliest time that anybody has
+// said, so that the order in which they did has no meaning. It reports whether that is
+// news. It comes before the set has the session.
+func (l *List) addGrace(r sealed.Revocation) bool {
+	now := time.Now()
+	for len(l.renewing) > 0 {
+		x, ok := l.renewed.Load(l.renewing[0])
+		if ok && x.(time.Time).After(now) {
+			break
+		}
+		l.endGrace(l.renewing[0])
+		l.renewing = l.renewing[1:]
+	}
+	x, waiting := l.renewed.Load(r.ID)
+	switch {
+	case !r.From.After(now):
+		return waiting && l.endGrace(r.ID)
+	case waiting && !r.From.Before(x.(time.Time)), !waiting && l.sessions.has(r.ID, r.Until):
+		return false
+	case !waiting:
+		l.graces.Add(1)
+		l.renewing = append(l.renewing, r.ID)
+	}
+	l.renewed.Store(r.ID, r.From)
+	return true
+}
+
+// endGrace has a session refused now, and reports whether it was not.
+func (l *List) endGrace(id sealed.ID) bool {
+	_, waiting := l.renewed.LoadAndDelete(id)
+	if waiting {
+		l.graces.Add(-1)
+	}
+	return waiting
+}
+
+// from returns from when on a session of the set is refused: the zero time for at once.
+func (l *List) from(id sealed.ID) time.Time {
+	if l.graces.Load() == 0 {
+		return time.Time{}
+	}
+	x, _ := l.renewed.Load(id)
+	from, _ := x.(time.Time)
+	return from
+}
+
+// Check implements [sealed.RevocationList]. It returns nil, [sealed.ErrRevoked] or
+// [sealed.ErrRenewed].
 func (l *List) Check(_ context.Context, s sealed.Info) error {
-	if l.sessions.has(s.ID, s.Expires) {
+	listed := l.sessions.has(s.ID, s.Expires)
+	if listed && !l.from(s.ID).After(time.Now()) {
 		return sealed.ErrRevoked
 	}
 	if s.Subject != "" && l.named.Load() > 0 {
 		if x, ok := l.subjects.Load(s.Subject); ok && !s.Created.After(x.(subject).before) {
 			return sealed.ErrRevoked
 		}
+	}
+	if listed {
+		return sealed.ErrRenewed
 	}
 	return nil
 }

@@ -25,8 +25,8 @@ import (
 //  4. Read returns [ErrGap] if it cannot tell that what came before the cursor is
 //     still there: the log was emptied, restored from a backup, trimmed of what has
 //     not expired, or lost its last entries. It never takes such a loss for silence.
-//  5. IDs and subjects come back as they were, with times to the millisecond or
-//     later: never earlier.
+//  5. IDs and subjects come back as they were, with From to the millisecond or earlier,
+//     and the other times to the millisecond or later.
 //  6. Wait returns when there may be something new behind the cursor, or soon after
 //     the context is done. It is a hint: it may return early, or only then.
 //  7. Prune drops entries whose Until is before the time, and no others. It need not

@@ -48,13 +48,14 @@ type subjectOrID struct {
 func (d *delivery) ends() subjectOrID { return subjectOrID{d.ID, d.Subject} }
 
 type deliveryKey struct {
-	id            sealed.ID
-	subject       string
-	before, until int64
+	id           sealed.ID
+	subject      string
+	before, from int64
+	until        int64
 }
 
 func keyOf(v sealed.Revocation) deliveryKey {
-	return deliveryKey{v.ID, v.Subject, v.Before.UnixMilli(), v.Until.UnixMilli()}
+	return deliveryKey{v.ID, v.Subject, v.Before.UnixMilli(), v.From.UnixMilli(), v.Until.UnixMilli()}
 }
 
 const (
@@ -99,6 +100,9 @@ func (o *outbox) enqueue(v sealed.Revocation, known bool) (*delivery, error) {
 	}
 	if d := o.waiting[subjectOrID{v.ID, v.Subject}]; d != nil {
 		d.Before, d.Until = latest(d.Before, v.Before), latest(d.Until, v.Until)
+		if v.From.Before(d.From) {
+			d.From = v.From
+		}
 		if d.told {
 			return nil, d.last // it failed, and is tried again
 		}

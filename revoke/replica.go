@@ -1,6 +1,7 @@
 package revoke
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,14 +138,15 @@ func (r *Replica) Status() Status {
 
 // Check implements [sealed.RevocationList].
 func (r *Replica) Check(ctx context.Context, s sealed.Info) error {
-	if err := r.list.Check(ctx, s); err != nil {
+	err := r.list.Check(ctx, s)
+	if err == sealed.ErrRevoked {
 		return err
 	}
-	err := r.Health()
-	if err == errStale && r.policy.AcceptStale {
-		return nil
+	health := r.Health()
+	if health == errStale && r.policy.AcceptStale {
+		health = nil
 	}
-	return err
+	return cmp.Or(health, err)
 }
 
 // Revoke implements [sealed.RevocationList]. The session is refused here at once,
@@ -160,6 +162,7 @@ func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
 	if v.Subject == "" {
 		v.Before = time.Time{} // of no meaning, and not kept by logs
 	}
+	v.From = v.From.Truncate(time.Millisecond)
 	if !v.Until.IsZero() {
 		v.Until = v.Until.Add(time.Millisecond - 1).Truncate(time.Millisecond)
 	}

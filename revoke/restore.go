@@ -25,11 +25,12 @@ type pass struct {
 	tables   []*table
 	at       int // the word of the first table
 	subjects []sealed.Revocation
+	from     func(sealed.ID) time.Time // see List.from
 }
 
 func newPass(l *List) *pass {
 	x := l.sessions.index.Load()
-	p := &pass{ends: slices.Clone(x.ends)}
+	p := &pass{ends: slices.Clone(x.ends), from: l.from}
 	for _, b := range x.buckets {
 		p.tables = append(p.tables, b.table.Load())
 	}
@@ -66,7 +67,7 @@ func (p *pass) next(seen *List) (missing []sealed.Revocation) {
 		}
 		id := t.id(p.at)
 		if until := endTime(end); id != (sealed.ID{}) && !seen.sessions.has(id, until) {
-			missing = append(missing, sealed.Revocation{ID: id, Until: until})
+			missing = append(missing, sealed.Revocation{ID: id, From: p.from(id), Until: until})
 		}
 		p.at += 2
 	}

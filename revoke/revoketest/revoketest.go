@@ -136,6 +136,7 @@ func roundTrip(t *testing.T, open func() revoke.Log) {
 	for _, id := range []sealed.ID{session(1), {0: 1}, {15: 1}, {0: 0xff, 15: 0xff}} {
 		all = append(all, sealed.Revocation{ID: id, Until: until.Add(-time.Duration(id[15]) * time.Hour)})
 	}
+	all = append(all, sealed.Revocation{ID: session(2), From: before.Add(20 * time.Second), Until: until})
 	appendTo(t, open(), all...)
 	found, _ := read(t, open(), "")
 	if len(found) != len(all) {
@@ -148,6 +149,8 @@ func roundTrip(t *testing.T, open func() revoke.Log) {
 			t.Errorf("%q did not come back", name(v))
 		case got.ID != v.ID || got.Subject != v.Subject:
 			t.Errorf("%+v came back as %+v", v, got)
+		case !got.From.Equal(v.From):
+			t.Errorf("From %v came back as %v", v.From, got.From)
 		case !got.Until.Equal(v.Until):
 			t.Errorf("Until %v came back as %v", v.Until, got.Until)
 		case v.Subject != "" && !got.Before.Equal(v.Before):
