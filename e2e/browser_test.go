@@ -229,4 +229,11 @@ func TestShopInChromium(t *testing.T) {
 	if body := stolen(); !strings.Contains(body, "revoked") {
 		t.Errorf("the copy after logout:\n%s", body)
 	}
+
+	// The back button shows nobody's page to who comes next.
+	p.run(chromedp.NavigateBack())
+	p.want("dl", "nobody: not logged in")
+	if text := p.text("body"); strings.Contains(text, "alice") {
+		t.Errorf("the back button shows after logout:\n%s", text)
+	}
 }
