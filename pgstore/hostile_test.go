@@ -20,7 +20,7 @@ import (
 // Transactions that hold all four connections of the pool do not wait for one more.
 func TestRevokeTxOnAFullPool(t *testing.T) {
 	_, p, s := start(t)
-	for _, until := range []time.Duration{time.Hour, 40 * 24 * time.Hour} { // with a partition, and without
+	for _, until := range []time.Duration{time.Hour, 40 * 24 * time.Hour} {
 		var begun, all sync.WaitGroup
 		begun.Add(4)
 		for n := range byte(4) {
@@ -57,7 +57,7 @@ func TestNoTransactionWaits(t *testing.T) {
 				return s.Append(ctx, []sealed.Revocation{{ID: sealed.ID{1}, Until: time.Now().Add(60 * 24 * time.Hour)}})
 			},
 			func() error { _, err := s.Read(ctx, ""); return err },
-			func() error { return s.Prune(ctx, time.Now().Add(30*24*time.Hour)) },
+			func() error { return s.Prune(ctx) },
 			func() error { _, err := s.Save(ctx, []byte("keys"), ""); return err },
 			func() error { _, _, err := s.Load(ctx); return err },
 		} {
@@ -81,12 +81,16 @@ func TestNoTransactionWaits(t *testing.T) {
 	}
 }
 
-// A witness survives a crash whatever the server's default: a reader that relies on
-// one that was lost would find a gap where there is none.
-func TestTheWitnessIsDurable(t *testing.T) {
+// What was read survives a crash whatever the server's default, and whatever that of a
+// transaction of the caller's: others rely on it.
+func TestWhatWasReadIsDurable(t *testing.T) {
 	server := testserver.StartPostgres(t, "-c", "synchronous_commit=off", "-c", "wal_writer_delay=10s")
+	p := pool(t, server.URL(server.Addr))
 	s := mustMigrate(t, connect(t, server, server.Addr, pgstore.Config{}))
 	if err := s.Append(t.Context(), []sealed.Revocation{revocation(1)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := pgx.BeginFunc(t.Context(), p, func(tx pgx.Tx) error { return s.RevokeTx(t.Context(), tx, revocation(2)) }); err != nil {
 		t.Fatal(err)
 	}
 	_, cursor, err := readAll(t, s, "")
@@ -154,23 +158,34 @@ func TestDump(t *testing.T) {
 	}
 }
 
-// A quiet week is no loss.
-func TestPruneKeepsTheWitnessOfTheLiving(t *testing.T) {
-	server := testserver.StartPostgres(t)
-	s := mustMigrate(t, connect(t, server, server.Addr, pgstore.Config{}))
-	if err := s.Append(t.Context(), []sealed.Revocation{revocation(1)}); err != nil {
+// Pruning leaves the fence of those who have read to the end: a quiet week is no loss.
+func TestPruneMakesNoGap(t *testing.T) {
+	_, p, s := start(t)
+	var old []sealed.Revocation
+	for n := range byte(250) {
+		old = append(old, sealed.Revocation{ID: sealed.ID{n, 3}, Until: time.Now().Add(-8 * 24 * time.Hour)})
+	}
+	if err := s.Append(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
 	_, cursor, err := readAll(t, s, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, server, "UPDATE sealed_witnesses SET seen = now() - interval '8 days'")
-	if err := s.Prune(t.Context(), time.Now()); err != nil {
-		t.Fatal(err)
+	for n := range byte(2) {
+		if err := s.Append(t.Context(), []sealed.Revocation{revocation(n)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Prune(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, cursor, err = readAll(t, s, cursor); err != nil {
+			t.Errorf("Read of what came before pruning: %v", err)
+		}
 	}
-	if _, _, err := readAll(t, s, cursor); err != nil {
-		t.Errorf("Read from the end: %v", err)
+	var left int
+	if err := p.QueryRow(t.Context(), "SELECT count(*) FROM sealed_revocations").Scan(&left); err != nil || left > 110 {
+		t.Errorf("%d rows are left of 250 that have expired, %v", left, err)
 	}
 }
 

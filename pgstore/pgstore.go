@@ -37,7 +37,7 @@ import (
 	"fmt"
 	"regexp"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -56,13 +56,9 @@ type Config struct {
 // A Store is a [revoke.Log] and a [keystore.Store] in PostgreSQL. Its methods may
 // be called concurrently.
 type Store struct {
-	pool   *pgxpool.Pool
-	prefix string
-	id     string // of this store's witness
-
-	mu         sync.Mutex
-	partitions map[int64]bool // the weeks that are known to have a partition
-	witness    int64          // as it was last written
+	pool    *pgxpool.Pool
+	prefix  string
+	beating atomic.Bool // a heartbeat is under way
 
 	hints    sync.Mutex // held by the one that listens
 	listener *pgx.Conn
@@ -87,7 +83,7 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 	if pool == nil {
 		return nil, errors.New("pgstore: no pool")
 	}
-	return &Store{pool: pool, prefix: config.Prefix, id: newID(), partitions: map[int64]bool{}}, nil
+	return &Store{pool: pool, prefix: config.Prefix}, nil
 }
 
 // Close ends the connection that waits for hints, if there is one. The pool stays
@@ -99,43 +95,49 @@ func (s *Store) Close() {
 	s.hangUp()
 }
 
-// The tables. PREFIX_revocations has a partition for each week of Until, which is
-// dropped as a whole.
-//
-// xid is the transaction that has written the row: see Read. ord tells rows of one
-// transaction apart. before is a subject's Before, and a session's From.
+// tablesVersion is that of the tables. A program of another one does not touch them.
+const tablesVersion = 1
+
+func errVersion(version int) error {
+	return fmt.Errorf("pgstore: %w (the tables have the version %d)", revoke.ErrNewer, version)
+}
+
+// The tables. xid is the transaction that has written the row: see cursor. ord tells rows
+// of one transaction apart, and mark a row from another that was given the numbers of one
+// which was lost. An entry is as revoke.AppendEntry writes it.
 const schema = `
+CREATE SEQUENCE IF NOT EXISTS %[1]s_revocations_ord;
 CREATE TABLE IF NOT EXISTS %[1]s_revocations (
-	xid     xid8        NOT NULL DEFAULT pg_current_xact_id(),
-	ord     bigint      NOT NULL DEFAULT nextval('%[1]s_revocations_ord'),
-	id      bytea,
-	subject bytea,
-	before  timestamptz,
-	until   timestamptz NOT NULL,
-	CHECK ((id IS NULL) <> (subject IS NULL)),
-	CHECK (subject IS NULL OR before IS NOT NULL)
-) PARTITION BY RANGE (until);
-CREATE INDEX IF NOT EXISTS %[1]s_revocations_xid ON %[1]s_revocations (xid, ord);
-CREATE TABLE IF NOT EXISTS %[1]s_witnesses (
-	id   text        PRIMARY KEY,
-	seq  bigint      NOT NULL,
-	seen timestamptz NOT NULL DEFAULT now()
+	xid   xid8        NOT NULL DEFAULT pg_current_xact_id(),
+	ord   bigint      NOT NULL DEFAULT nextval('%[1]s_revocations_ord'),
+	mark  bigint      NOT NULL,
+	until timestamptz NOT NULL,
+	entry bytea       NOT NULL,
+	PRIMARY KEY (xid, ord)
 );
+CREATE INDEX IF NOT EXISTS %[1]s_revocations_until ON %[1]s_revocations (until);
 CREATE TABLE IF NOT EXISTS %[1]s_keys (
 	one      boolean PRIMARY KEY DEFAULT true CHECK (one),
 	document bytea   NOT NULL,
 	version  text    NOT NULL
-);`
+);
+CREATE TABLE IF NOT EXISTS %[1]s_log (
+	one     boolean     PRIMARY KEY DEFAULT true CHECK (one),
+	version int         NOT NULL,
+	begun   timestamptz NOT NULL DEFAULT now(),
+	proved  timestamptz
+);
+INSERT INTO %[1]s_log (version) VALUES (1) ON CONFLICT DO NOTHING;`
 
 // Migrate makes the tables, unless they are there, and takes over rows that come
 // from another server, by pg_dump. It may be run by every instance, at once, at
-// every start.
+// every start, and by a role of its own: only it needs to own the tables.
 func (s *Store) Migrate(ctx context.Context) error {
 	var there, foreign bool
-	err := s.pool.QueryRow(ctx, `SELECT bool_and(to_regclass($1 || name) IS NOT NULL) FROM unnest(
-		ARRAY['_revocations', '_revocations_ord', '_revocations_xid', '_witnesses', '_keys']) AS name`, s.prefix).Scan(&there)
+	err := s.pool.QueryRow(ctx, `SELECT bool_and(to_regclass($1::text || name) IS NOT NULL) FROM unnest(
+		ARRAY['_revocations', '_revocations_ord', '_revocations_until', '_keys', '_log']) AS name`, s.prefix).Scan(&there)
 	if err == nil && !there { // DDL waits for every transaction that has written, and others for it
-		err = s.change(ctx, s.pool, fmt.Sprintf("CREATE SEQUENCE IF NOT EXISTS %[1]s_revocations_ord;"+schema, s.prefix))
+		err = s.change(ctx, s.pool, s.sql(schema))
 	}
 	if err == nil {
 		err = s.pool.QueryRow(ctx, s.sql(foreignRows)).Scan(&foreign)
@@ -146,8 +148,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err != nil {
 		return wrapped("migrating", err)
 	}
-	now := time.Now()
-	return s.ensure(ctx, s.pool, []time.Time{now, now.Add(week)})
+	return nil
 }
 
 // foreignRows asks for rows of transactions that this server has not had: they come

@@ -5,200 +5,159 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"example.com/sealed"
 	"example.com/sealed/revoke"
 )
 
-// A reader that goes by a serial number misses what commits late: a transaction may
-// take number 5 and commit after one that took 6 was read. So a cursor is a
-// snapshot, as PostgreSQL has it: which transactions had ended. What is new is what
-// those have written that had not.
-//
-// That holds as long as the server does not lose transactions, after which it
-// would give their numbers to others. A cursor has three things more by which that
-// is found out:
-//
-//   - the timeline, which is another after a failover;
-//   - the reader's witness: a row that it writes after it has read something, and
-//     before it relies on it. A server that was restored from a backup does not
-//     have it as it was. And since writing it takes a transaction number, a server
-//     that crashes cannot give numbers below it again;
-//   - the files of the partitions, which TRUNCATE changes, and which may be gone only
-//     when their time is over.
-type cursor struct {
-	Timeline   string           `json:"t"`
-	Reader     string           `json:"r"` // whose witness
-	Witness    int64            `json:"w"`
-	Partitions map[string]int64 `json:"p"` // name to file
-	Snapshot   string           `json:"s"` // all that it has was read
+const (
+	// pageBytes and pageRows bound a page: so much takes little longer than a round trip,
+	// also to another continent.
+	pageBytes = 256 << 10
+	pageRows  = 10000
 
-	// Within a read of several pages: the snapshot that is being read, and the last
-	// row.
-	Target string `json:"n,omitempty"`
-	Xid    string `json:"x,omitempty"`
-	Ord    int64  `json:"o,omitempty"`
-}
-
-// nothing is a snapshot that has no transaction.
-const nothing = "3:3:"
-
-// pageRows bounds a page.
-const pageRows = 5000
-
-var (
-	snapshotForm = regexp.MustCompile(`^[0-9]{1,20}:[0-9]{1,20}:[0-9,]*$`)
-	xidForm      = regexp.MustCompile(`^[0-9]{1,20}$`)
+	// pageFences is how many transactions of a page become fences.
+	pageFences = 16
 )
-
-func parseCursor(text string) (c cursor, err error) {
-	if text == "" {
-		return cursor{Snapshot: nothing}, nil // with no witness yet
-	}
-	err = json.Unmarshal([]byte(text), &c)
-	if err != nil || !snapshotForm.MatchString(c.Snapshot) || c.Timeline == "" ||
-		(c.Target != "") != (c.Xid != "") || c.Target != "" && (!snapshotForm.MatchString(c.Target) || !xidForm.MatchString(c.Xid)) {
-		return c, fmt.Errorf("pgstore: %.30q is no cursor of this log", text)
-	}
-	return c, nil
-}
-
-// state is what the server says of itself.
-type state struct {
-	snapshot, timeline string
-	witness            int64 // 0 for none
-	partitions         map[string]int64
-	foreign            bool // there are rows of transactions that this server has not had
-}
 
 var errForeign = errors.New("pgstore: reading: the table comes from another server, as by pg_dump: run Migrate")
 
+// answer is what the server says when it is asked for a page.
+type answer struct {
+	version    int
+	snapshot   string
+	foreign    bool // there are rows of transactions that this server has not had
+	now        time.Time
+	begun      time.Duration // since the last heartbeat was begun, and since one that was acknowledged
+	proved     *time.Duration
+	standbys   bool // commits wait for standbys
+	missing    bool // a fence is
+	late, next found
+	more       bool
+}
+
+// found is some rows: their entries, the last row of each of the last transactions, and
+// the row that is needed longest.
+type found struct {
+	entries []byte
+	last    []fence
+	longest *fence
+}
+
 // Read implements [revoke.Log].
-func (s *Store) Read(ctx context.Context, text string) (revoke.Page, error) {
+func (s *Store) Read(ctx context.Context, text string) (page revoke.Page, err error) {
 	c, err := parseCursor(text)
 	if err != nil {
-		return revoke.Page{}, err
+		return page, err
 	}
-	now, rows, err := s.query(ctx, c)
-	if err != nil {
-		return revoke.Page{}, wrapped("reading", err)
+	a, err := s.ask(ctx, c)
+	switch {
+	case err != nil:
+		return page, wrapped("reading", err)
+	case a.version != tablesVersion:
+		return page, errVersion(a.version)
+	case a.missing:
+		return page, revoke.ErrGap
+	case a.foreign:
+		return page, errForeign
 	}
-	if text != "" && s.lost(c, now) {
-		return revoke.Page{}, revoke.ErrGap
-	}
-	if now.foreign {
-		return revoke.Page{}, errForeign
-	}
-	next := c
-	next.Timeline, next.Partitions = now.timeline, now.partitions
-	if next.Target == "" {
-		next.Target = now.snapshot
-	}
-	page := revoke.Page{More: len(rows) == pageRows}
-	for _, r := range rows {
-		page.Revocations = append(page.Revocations, r.revocation())
-		next.Xid, next.Ord = r.xid, r.ord
-	}
-	if !page.More {
-		next.Snapshot = next.Target
-		if len(rows) == 0 && c.Target == "" && text != "" {
-			next.Snapshot = c.Snapshot // nothing new, so nothing to witness
+	for _, f := range []found{a.late, a.next} {
+		if page.Revocations, err = revoke.ParseEntries(page.Revocations, f.entries); err != nil {
+			return page, wrapped("reading", err)
 		}
-		next.Target, next.Xid, next.Ord = "", "", 0
+		c.found(f)
 	}
-	if next.Witness == 0 || len(rows) > 0 {
-		if next.Witness, err = s.bearWitness(ctx); err != nil {
-			return revoke.Page{}, wrapped("reading", err)
-		}
-		next.Reader = s.id
+	if c.Last != nil {
+		c.Open = openBefore(a.snapshot, c.Last.Xid)
 	}
-	b, err := json.Marshal(next)
-	if err != nil {
-		return revoke.Page{}, wrapped("reading", err)
-	}
-	page.Cursor = string(b)
-	return page, nil
+	page.More, page.Time, page.Age = a.more, a.now, s.age(a)
+	page.Cursor, err = c.String()
+	return page, err
 }
 
-// lost reports whether the server may have lost something of what came before a
-// cursor.
-func (s *Store) lost(c cursor, now state) bool {
-	if c.Timeline != now.timeline || c.Witness > now.witness {
-		return true
+// found moves the cursor over rows.
+func (c *cursor) found(f found) {
+	if len(f.last) == 0 {
+		return
 	}
-	for name, file := range c.Partitions {
-		w, ok := s.weekOfPartition(name)
-		current, there := now.partitions[name]
-		over := ok && startOf(w+1).Before(time.Now())
-		if there && current != file || !there && !over {
-			return true
-		}
+	c.Others = f.last
+	if last := f.last[0]; c.Last == nil || after(last, *c.Last) {
+		c.Last, c.Others = &last, f.last[1:]
 	}
-	return false
+	if c.Longest == nil || f.longest.Until > c.Longest.Until {
+		c.Longest = f.longest
+	}
 }
 
-// A row is one revocation in the table.
-type row struct {
-	xid           string
-	ord           int64
-	id, subject   []byte
-	before, until *time.Time
+// after reports whether a row comes behind another.
+func after(a, b fence) bool {
+	if len(a.Xid) != len(b.Xid) {
+		return len(a.Xid) > len(b.Xid)
+	}
+	return a.Xid > b.Xid || a.Xid == b.Xid && a.Ord > b.Ord
 }
 
-func (r row) revocation() sealed.Revocation {
-	v := sealed.Revocation{Until: *r.until}
-	if r.subject != nil {
-		v.Subject, v.Before = string(r.subject), *r.before
-		return v
-	}
-	copy(v.ID[:], r.id)
-	if r.before != nil {
-		v.From = *r.before
-	}
-	return v
-}
+// stateSQL asks for the state of the server, and for fences: the first must be there, the
+// others unless they have expired.
+const stateSQL = `
+	SELECT l.version, pg_current_snapshot()::text, clock_timestamp(),
+		extract(epoch FROM clock_timestamp() - l.begun)::float8, extract(epoch FROM clock_timestamp() - l.proved)::float8,
+		current_setting('synchronous_standby_names') <> '' AND current_setting('synchronous_commit') NOT IN ('off', 'local'),
+		EXISTS (SELECT FROM %[1]s_revocations WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())),
+		EXISTS (
+			SELECT FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS f (xid, ord, mark, until, n)
+			LEFT JOIN %[1]s_revocations r ON r.xid = f.xid::xid8 AND r.ord = f.ord AND r.mark = f.mark
+			WHERE r.xid IS NULL AND (f.n = 1 OR f.until > 1000 * extract(epoch FROM now() - interval '1 hour')))
+	FROM %[1]s_log l`
 
-// query asks for the state of the server and the rows behind a cursor, as of one
-// moment. The transaction is one message: see change.
-func (s *Store) query(ctx context.Context, c cursor) (now state, rows []row, err error) {
-	target, xid := c.Target, c.Xid
-	if target == "" {
-		xid = "0"
+// rowsSQL sums rows up: those of the query that is filled in.
+const rowsSQL = `
+	WITH rows AS MATERIALIZED (%[1]s),
+	sized AS (SELECT *, sum(octet_length(entry)) OVER (ORDER BY xid, ord) - octet_length(entry) AS before FROM rows),
+	page AS (SELECT * FROM sized WHERE before < %[2]d),
+	fences AS (SELECT xid::text AS x, ord AS o, mark AS m, (1000 * extract(epoch FROM until))::bigint AS u FROM page)
+	SELECT coalesce((SELECT string_agg(entry, ''::bytea ORDER BY xid, ord) FROM page), ''::bytea),
+		coalesce((SELECT json_agg(f) FROM (SELECT DISTINCT ON (x::xid8) * FROM fences ORDER BY x::xid8 DESC, o DESC LIMIT %[3]d) f), '[]')::text,
+		coalesce((SELECT to_json(f) FROM (SELECT * FROM fences ORDER BY u DESC LIMIT 1) f), 'null')::text,
+		(SELECT count(*) FROM rows) = %[4]d OR (SELECT count(*) FROM rows) > (SELECT count(*) FROM page)`
+
+// ask asks for the state of the server and the rows behind a cursor, as of one moment.
+// The transaction is one message: see change.
+func (s *Store) ask(ctx context.Context, c cursor) (a answer, err error) {
+	fences := c.fences()
+	xids, ords := make([]string, len(fences)), make([]int64, len(fences))
+	marks, untils := make([]int64, len(fences)), make([]int64, len(fences))
+	for i, f := range fences {
+		xids[i], ords[i], marks[i], untils[i] = f.Xid, f.Ord, f.Mark, f.Until
+	}
+	last := fence{Xid: "0"}
+	if c.Last != nil {
+		last = *c.Last
 	}
 	var batch pgx.Batch
 	batch.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-	batch.Queue(s.sql(`
-		SELECT pg_current_snapshot()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
-			coalesce((SELECT seq FROM %[1]s_witnesses WHERE id = $1), 0),
-			coalesce((SELECT json_object_agg(p.relname, pg_relation_filenode(p.oid)::bigint)
-				FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid
-				WHERE i.inhparent = '%[1]s_revocations'::regclass), '{}')::text,
-			EXISTS (SELECT FROM %[1]s_revocations WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))`), c.Reader).QueryRow(func(r pgx.Row) error {
-		var partitions string
-		if err := r.Scan(&now.snapshot, &now.timeline, &now.witness, &partitions, &now.foreign); err != nil {
-			return err
+	batch.Queue(s.sql(stateSQL), xids, ords, marks, untils).QueryRow(func(r pgx.Row) error {
+		var begun float64
+		var proved *float64
+		err := r.Scan(&a.version, &a.snapshot, &a.now, &begun, &proved, &a.standbys, &a.foreign, &a.missing)
+		a.begun = seconds(begun)
+		if proved != nil {
+			d := seconds(*proved)
+			a.proved = &d
 		}
-		return json.Unmarshal([]byte(partitions), &now.partitions)
-	})
-	batch.Queue(s.sql(`
-		SELECT xid::text, ord, id, subject, before, until FROM %s_revocations
-		WHERE until > now() - interval '1 hour'
-			AND xid >= pg_snapshot_xmin($1::text::pg_snapshot)
-			AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
-			AND ($2::text = '' OR pg_visible_in_snapshot(xid, nullif($2, '')::pg_snapshot))
-			AND (xid, ord) > ($3::text::xid8, $4::bigint)
-		ORDER BY xid, ord LIMIT $5`), c.Snapshot, target, xid, c.Ord, pageRows).Query(func(r pgx.Rows) error {
-		rows, err = pgx.CollectRows(r, func(r pgx.CollectableRow) (x row, err error) {
-			err = r.Scan(&x.xid, &x.ord, &x.id, &x.subject, &x.before, &x.until)
-			return x, err
-		})
 		return err
 	})
+	const columns = "SELECT xid, ord, mark, until, entry FROM %[1]s_revocations "
+	var ignored bool
+	if len(c.Open) > 0 {
+		late := s.sql(columns + "WHERE xid = ANY ($1::text[]::xid8[])")
+		batch.Queue(fmt.Sprintf(rowsSQL, late, 1<<30, pageFences, -1), c.Open).QueryRow(func(r pgx.Row) error { return a.late.scan(r, &ignored) })
+	}
+	next := s.sql(columns + "WHERE (xid, ord) > ($1::text::xid8, $2::bigint) ORDER BY xid, ord LIMIT $3::bigint")
+	batch.Queue(fmt.Sprintf(rowsSQL, next, pageBytes, pageFences, pageRows), last.Xid, last.Ord, pageRows).QueryRow(func(r pgx.Row) error { return a.next.scan(r, &a.more) })
 	batch.Queue("COMMIT")
 	err = s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		err := conn.SendBatch(ctx, &batch).Close()
@@ -207,21 +166,17 @@ func (s *Store) query(ctx context.Context, c cursor) (now state, rows []row, err
 		}
 		return err
 	})
-	return now, rows, err
+	return a, err
 }
 
-// bearWitness writes the witness of this store, durably whatever the server's
-// default, and returns its number.
-func (s *Store) bearWitness(ctx context.Context) (seq int64, err error) {
-	s.mu.Lock()
-	s.witness++
-	seq = s.witness
-	s.mu.Unlock()
-	_, err = s.pool.Exec(ctx, s.sql(`
-		WITH durable AS (SELECT set_config('synchronous_commit', 'on', true))
-		INSERT INTO %[1]s_witnesses AS w (id, seq) SELECT $1, $2 FROM durable
-		ON CONFLICT (id) DO UPDATE SET seq = greatest(w.seq, excluded.seq), seen = now()`), s.id, seq)
-	return seq, err
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func (f *found) scan(r pgx.Row, more *bool) error {
+	var last, longest string
+	if err := r.Scan(&f.entries, &last, &longest, more); err != nil {
+		return err
+	}
+	return errors.Join(json.Unmarshal([]byte(last), &f.last), json.Unmarshal([]byte(longest), &f.longest))
 }
 
 // Wait implements [revoke.Log].

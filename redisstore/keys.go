@@ -42,7 +42,7 @@ func (s *Store) Load(ctx context.Context) (document []byte, version string, err 
 // Save implements [keystore.Store].
 func (s *Store) Save(ctx context.Context, document []byte, version string) (string, error) {
 	next := rand.Text()
-	answer, err := s.write(ctx, saveScript, s.keys, version, document, next)
+	answer, err := s.write(ctx, saveScript, []string{s.keys}, version, document, next)
 	if err != nil {
 		return "", wrapped("saving keys", err)
 	}

@@ -3,12 +3,9 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,81 +15,158 @@ import (
 	"example.com/sealed/revoke"
 )
 
-// The log is a stream. An entry has the revocations of one Append and these fields:
+// The log is kept twice, by one script that adds to both.
+//
+// The tail is a stream, PREFIX:revocations, with what came in the last ten minutes. Who
+// follows the log reads it there. An entry has these fields, and a later version may add
+// others:
 //
 //	p  the ID of the entry before it: the chain
-//	m  the last Until of all entries before it, as below
 //	n  a random number: no two entries are equal, whatever becomes of the clock
-//	u  the last Until of its revocations, as Unix time in milliseconds
-//	r  the revocations
+//	r  the revocations, as revoke.AppendEntry writes them
 //
-// A cursor is an entry's ID and number, and the ID of the first entry at that time.
-// Each read begins with the former, which must be there as it was: the fence.
-// Without it, a stream that is gone, or shorter than the reader knows, looks like
-// one with no news. Each entry that follows must name the one before it, so that one
-// that was lost in the middle is missed; but not by who reads the log from its beginning, and has
-// to take what there is. And the first entry may become another only
-// when all before that have expired: what was trimmed otherwise is a loss.
+// The parts are strings, {PREFIX:revocations}:part:END-N, to which the revocations are
+// appended that may be forgotten after the hour END (Unix time), so that what is needed
+// long keeps nothing that is needed short. Who starts reads those, see parts.go, and then
+// the tail from where that was when it began.
+//
+// The index is a hash, {PREFIX:revocations}:index:
+//
+//	v      the version of all this, 1
+//	o      the origin: a random number, made with the first entry
+//	END-N  the length of that part
+//	nEND   the last N of an hour
+//	bt     when a heartbeat was last begun, ba when one began that was acknowledged
+//
+// A cursor is the origin, and an entry's ID and number: the fence, which must be there as
+// it was. Without it, a stream that is gone, or shorter than the reader knows, looks like
+// one with no news. Each entry that follows must name the one before it, so that one that
+// was lost in the middle is missed.
+//
+// All times are those of the server: the clock of one instance must not decide what the
+// others need.
 
-// appendScript adds an entry that names the last.
-var appendScript = redis.NewScript(`
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-local before, latest = '0-0', '0'
-if last[1] then
-  before = last[1][1]
-  latest = last[1][2][6]
-  if tonumber(last[1][2][4]) > tonumber(latest) then
-    latest = last[1][2][4]
+// luaHead is how each script begins. KEYS are the tail and the index.
+const luaHead = `
+local function milliseconds()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function field(entry, name)
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == name then return entry[2][i + 1] end
   end
 end
-return redis.call('XADD', KEYS[1], '*', 'p', before, 'm', latest, 'u', ARGV[2], 'n', ARGV[1], 'r', ARGV[3])`)
+local index = redis.call('HMGET', KEYS[2], 'v', 'o', 'bt', 'ba')
+if index[1] and index[1] ~= '1' then
+  return redis.error_reply('SEALEDNEWER the log has the version ' .. index[1])
+end
+`
 
-// readScript returns what is needed of the first entry, its ID and the latest Until
-// before it, and the entries behind a cursor, or nothing if that is not there.
-var readScript = redis.NewScript(`
-local entry = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-local first = entry and {entry[1], entry[2][4]} or {}
-if ARGV[1] == '' then
-  return {first, redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[3])}
+// appendScript adds an entry. ARGV: its number, the origin if there is none yet, how the
+// names of parts begin, and pairs of an hour and the revocations that end in it.
+var appendScript = redis.NewScript(luaHead + `
+local now = milliseconds()
+local this = math.floor(now / 3600000)
+if not index[2] then
+  redis.call('HSET', KEYS[2], 'v', '1', 'o', ARGV[2])
 end
-local at = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
-if not at[1] or at[1][2][8] ~= ARGV[2] then
-  return false
+local all = {}
+for i = 4, #ARGV, 2 do
+  local last = tonumber(ARGV[i])
+  local left = last - this
+  local span = left <= 48 and 1 or left <= 384 and 6 or left <= 1536 and 24 or 192
+  last = math.ceil(last / span) * span
+  if last >= this then
+    local n = tonumber(redis.call('HGET', KEYS[2], 'n' .. last) or 0)
+    local name = string.format('%08d-%06d', last, n)
+    local size = redis.call('APPEND', ARGV[3] .. name, ARGV[i + 1])
+    redis.call('HSET', KEYS[2], name, size)
+    if size >= 16777216 then
+      redis.call('HSET', KEYS[2], 'n' .. last, n + 1)
+    end
+  end
+  all[#all + 1] = ARGV[i + 1]
 end
-return {first, redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[3])}`)
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local before = newest and newest[1] or '0-0'
+local id = redis.call('XADD', KEYS[1], '*', 'p', before, 'n', ARGV[1], 'r', table.concat(all))
+local oldest = string.format('%d-0', now - 600000)
+if newest and tonumber(string.match(before, '^%d+')) < now - 600000 then
+  oldest = before -- the fence of those who have read to the end
+end
+redis.call('XTRIM', KEYS[1], 'MINID', '=', oldest)
+return id`)
 
-// pruneScript drops expired entries from the front, a thousand at most, but the last
-// of them: it may be the fence of those who had read to the end. It returns whether
-// there may be more.
-var pruneScript = redis.NewScript(`
-local entries = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1001)
-local expired = 0
-while entries[expired + 1] and tonumber(entries[expired + 1][2][6]) < tonumber(ARGV[1]) do
-  expired = expired + 1
+// readScript reads the tail behind a cursor. ARGV: origin, ID and number of the cursor,
+// and how many bytes of revocations are enough.
+var readScript = redis.NewScript(luaHead + `
+if ARGV[1] ~= '' and index[2] ~= ARGV[1] then return {'gap'} end -- a cursor of an empty log has none
+local id, number, all, size, more = ARGV[2], ARGV[3], {}, 0, 0
+if id ~= '0-0' then
+  local at = redis.call('XRANGE', KEYS[1], id, id)[1]
+  if not at or field(at, 'n') ~= number then return {'gap'} end
 end
-if expired > 1 then
-  redis.call('XTRIM', KEYS[1], 'MINID', '=', entries[expired][1])
-end
-return expired == 1001 and 1 or 0`)
+repeat
+  local entries = redis.call('XRANGE', KEYS[1], '(' .. id, '+', 'COUNT', 64)
+  for _, entry in ipairs(entries) do
+    local p, n, r = field(entry, 'p'), field(entry, 'n'), field(entry, 'r')
+    if not (p and n and r) then
+      return redis.error_reply('SEALEDFOREIGN the entry ' .. entry[1] .. ' of the stream is of somebody else')
+    end
+    if p ~= id then return {'gap'} end
+    id, number, size = entry[1], n, size + #r
+    all[#all + 1] = r
+  end
+  more = #entries == 64 and 1 or 0
+until more == 0 or size >= tonumber(ARGV[4])
+return {milliseconds(), index[3] or '', index[4] or '', index[2] or '', id, number, more, table.concat(all)}`)
 
-// pageEntries bounds a page: each entry has the revocations of one Append, which a
-// Replica limits to a thousand.
-const pageEntries = 50
+const (
+	// pageBytes is enough for a page: so much takes little longer than a round trip, also
+	// to another continent.
+	pageBytes = 256 << 10
+
+	// entryBytes bounds an entry of the stream, unless one revocation has more.
+	entryBytes = 64 << 10
+)
 
 // Append implements [revoke.Log].
 func (s *Store) Append(ctx context.Context, revocations []sealed.Revocation) error {
-	if len(revocations) == 0 {
-		return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	payload, last, err := encode(revocations)
-	if err != nil {
-		return wrapped("appending", err)
-	}
-	if _, err := s.write(ctx, appendScript, s.stream, newNumber(), last, payload); err != nil {
-		return wrapped("appending", err)
+	for len(revocations) > 0 {
+		args := []any{newNumber(), newNumber(), s.parts}
+		var hours []int64
+		parts := map[int64][]byte{}
+		size := 0
+		for len(revocations) > 0 && size < entryBytes {
+			v := revocations[0]
+			end := (v.Until.Unix() + 1) / 3600
+			before := len(parts[end])
+			b, err := revoke.AppendEntry(parts[end], v)
+			if err != nil {
+				return wrapped("appending", err)
+			}
+			if before == 0 {
+				hours = append(hours, end)
+			}
+			parts[end], revocations = b, revocations[1:]
+			size += len(b) - before
+		}
+		for _, end := range hours {
+			args = append(args, end, parts[end])
+		}
+		if _, err := s.write(ctx, appendScript, s.log(), args...); err != nil {
+			return wrapped("appending", newer(err))
+		}
 	}
 	return nil
 }
+
+// log returns the keys of the log's scripts.
+func (s *Store) log() []string { return []string{s.stream, s.index} }
 
 func newNumber() string {
 	var b [8]byte
@@ -100,113 +174,93 @@ func newNumber() string {
 	return hex.EncodeToString(b[:])
 }
 
-var cursorForm = regexp.MustCompile(`^([0-9]{1,20}-[0-9]{1,20})/([0-9a-f]{16})/([0-9]{1,20}-[0-9]{1,20})(/new)?$`)
+// newer makes the error of a log of a later version one that is revoke.ErrNewer.
+func newer(err error) error {
+	if strings.Contains(err.Error(), "SEALEDNEWER") {
+		return fmt.Errorf("%w: %w", revoke.ErrNewer, err)
+	}
+	return err
+}
+
+var errForeign = errors.New("redisstore: reading: the keys have what this package did not write")
 
 // Read implements [revoke.Log].
-func (s *Store) Read(ctx context.Context, cursor string) (revoke.Page, error) {
-	id, number, head, fresh := "", "", "", true
-	if cursor != "" {
-		parts := cursorForm.FindStringSubmatch(cursor)
-		if parts == nil {
-			return revoke.Page{}, fmt.Errorf("redisstore: %.30q is no cursor of this log", cursor)
-		}
-		id, number, head, fresh = parts[1], parts[2], parts[3], parts[4] != ""
-	}
-	answer, err := s.run(ctx, readScript, s.stream, id, number, pageEntries)
-	if errors.Is(err, redis.Nil) {
-		return revoke.Page{}, revoke.ErrGap
-	}
-	if err != nil {
-		return revoke.Page{}, wrapped("reading", err)
-	}
-	lists, _ := answer.([]any)
-	if len(lists) != 2 {
-		return revoke.Page{}, errForeign
-	}
-	first, _ := lists[0].([]any)
-	entries, _ := lists[1].([]any)
-	if len(first) == 0 {
-		return revoke.Page{}, nil
-	}
-	firstID, latest, err := headOf(first)
+func (s *Store) Read(ctx context.Context, text string) (revoke.Page, error) {
+	c, err := parseCursor(text)
 	if err != nil {
 		return revoke.Page{}, err
 	}
-	if head != "" && firstID != head && latest >= time.Now().UnixMilli() {
-		return revoke.Page{}, revoke.ErrGap // one that is needed was trimmed
+	read := s.readTail
+	if c.loading() {
+		read = s.readParts
 	}
-	page := revoke.Page{More: len(entries) == pageEntries}
-	for _, x := range entries {
-		e, err := entryOf(x)
-		if err != nil {
-			return revoke.Page{}, err
+	page, err := read(ctx, c)
+	if err != nil && !errors.Is(err, revoke.ErrGap) && !errors.Is(err, errForeign) {
+		err = wrapped("reading", newer(err))
+	}
+	return page, err
+}
+
+// readTail reads what has come behind a cursor.
+func (s *Store) readTail(ctx context.Context, c cursor) (page revoke.Page, err error) {
+	answer, err := s.run(ctx, readScript, s.log(), c.origin, c.id, c.number, pageBytes)
+	if err != nil {
+		return page, err
+	}
+	var begun, proved, all string
+	var now, more int64
+	list, _ := answer.([]any)
+	if len(list) == 1 {
+		return page, revoke.ErrGap
+	}
+	if !scan(list, &now, &begun, &proved, &c.origin, &c.id, &c.number, &more, &all) {
+		return page, errForeign
+	}
+	if page.Revocations, err = revoke.ParseEntries(nil, []byte(all)); err != nil {
+		return page, err
+	}
+	page.Cursor, page.More, page.Time = c.String(), more == 1, time.UnixMilli(now)
+	page.Age, err = s.age(ctx, now, begun, proved)
+	return page, err
+}
+
+// scan takes the values of a script's answer.
+func scan(list []any, values ...any) bool {
+	if len(list) != len(values) {
+		return false
+	}
+	for i, v := range values {
+		var ok bool
+		switch v := v.(type) {
+		case *string:
+			*v, ok = list[i].(string)
+		case *int64:
+			*v, ok = list[i].(int64)
+		case *[]any:
+			*v, ok = list[i].([]any)
 		}
-		if !fresh && e.before != id {
-			return revoke.Page{}, revoke.ErrGap // one in between is missing
+		if !ok {
+			return false
 		}
-		page.Revocations = append(page.Revocations, e.revocations...)
-		id, number = e.id, e.number
 	}
-	page.Cursor = id + "/" + number + "/" + firstID
-	if fresh && page.More {
-		page.Cursor += "/new"
-	}
-	return page, nil
-}
-
-var errForeign = errors.New("redisstore: reading: the stream has an entry that this package did not write")
-
-// headOf decodes what readScript says of the first entry: its ID, and the last Until of
-// all before it.
-func headOf(first []any) (id string, latest int64, err error) {
-	if len(first) != 2 {
-		return "", 0, errForeign
-	}
-	id, _ = first[0].(string)
-	text, _ := first[1].(string)
-	if latest, err = strconv.ParseInt(text, 10, 64); err != nil {
-		return "", 0, errForeign
-	}
-	return id, latest, nil
-}
-
-// An entry is one of the stream, decoded.
-type entry struct {
-	id, before, number string
-	revocations        []sealed.Revocation
-}
-
-func entryOf(x any) (e entry, err error) {
-	pair, _ := x.([]any)
-	if len(pair) != 2 {
-		return e, errForeign
-	}
-	fields, _ := pair[1].([]any)
-	values := map[string]string{}
-	for i := 0; i+1 < len(fields); i += 2 {
-		name, _ := fields[i].(string)
-		values[name], _ = fields[i+1].(string)
-	}
-	e.id, _ = pair[0].(string)
-	e.before, e.number = values["p"], values["n"]
-	if e.id == "" || e.before == "" || len(e.number) != 16 {
-		return e, errForeign
-	}
-	e.revocations, err = decode(values["r"])
-	return e, err
+	return true
 }
 
 // Wait implements [revoke.Log].
-func (s *Store) Wait(ctx context.Context, cursor string) error {
-	id, _, _ := strings.Cut(cursor, "/")
-	if id == "" {
-		id = "0-0"
+func (s *Store) Wait(ctx context.Context, text string) error {
+	c, err := parseCursor(text)
+	if err != nil {
+		return err
 	}
 	block := 30 * time.Second
 	if deadline, ok := ctx.Deadline(); ok {
 		block = time.Until(deadline)
 	}
-	_, err := within(ctx, func(ctx context.Context) ([]redis.XStream, error) {
+	id := c.id
+	if c.loading() {
+		id = "$"
+	}
+	_, err = within(ctx, func(ctx context.Context) ([]redis.XStream, error) {
 		return s.client.XRead(ctx, &redis.XReadArgs{Streams: []string{s.stream, id}, Count: 1, Block: max(block, time.Millisecond)}).Result()
 	})
 	if errors.Is(err, redis.Nil) {
@@ -214,76 +268,4 @@ func (s *Store) Wait(ctx context.Context, cursor string) error {
 		return ctx.Err()
 	}
 	return err
-}
-
-// Prune implements [revoke.Log].
-func (s *Store) Prune(ctx context.Context, before time.Time) error {
-	for {
-		more, err := s.run(ctx, pruneScript, s.stream, before.UnixMilli())
-		if err != nil {
-			return wrapped("pruning", err)
-		}
-		if more != int64(1) {
-			return nil
-		}
-	}
-}
-
-// A revocation is encoded as a byte that says which of the two it is, and
-//
-//	's'  16 bytes of ID, 8 of Until
-//	'g'  16 bytes of ID, 8 of From, 8 of Until
-//	'u'  8 bytes of Before, 8 of Until, 2 of the subject's length, the subject
-//
-// The times are Unix time in milliseconds, the numbers big-endian.
-func encode(revocations []sealed.Revocation) (payload []byte, last int64, err error) {
-	for _, v := range revocations {
-		until := v.Until.UnixMilli()
-		if v.Until.Nanosecond()%1e6 != 0 {
-			until++ // never forgotten too early
-		}
-		last = max(last, until)
-		if v.Subject == "" {
-			form := byte('s')
-			if !v.From.IsZero() {
-				form = 'g'
-			}
-			payload = append(append(payload, form), v.ID[:]...)
-			if form == 'g' {
-				payload = binary.BigEndian.AppendUint64(payload, uint64(v.From.UnixMilli()))
-			}
-			payload = binary.BigEndian.AppendUint64(payload, uint64(until))
-			continue
-		}
-		if len(v.Subject) > 1<<16-1 {
-			return nil, 0, fmt.Errorf("a subject has %d bytes, more than %d", len(v.Subject), 1<<16-1)
-		}
-		payload = binary.BigEndian.AppendUint64(append(payload, 'u'), uint64(v.Before.UnixMilli()))
-		payload = binary.BigEndian.AppendUint64(payload, uint64(until))
-		payload = binary.BigEndian.AppendUint16(payload, uint16(len(v.Subject)))
-		payload = append(payload, v.Subject...)
-	}
-	return payload, last, nil
-}
-
-func decode(payload string) (revocations []sealed.Revocation, err error) {
-	b := []byte(payload)
-	at := func(i int) time.Time { return time.UnixMilli(int64(binary.BigEndian.Uint64(b[i:]))) }
-	for len(b) > 0 {
-		switch {
-		case b[0] == 's' && len(b) >= 25:
-			revocations = append(revocations, sealed.Revocation{ID: sealed.ID(b[1:17]), Until: at(17)})
-			b = b[25:]
-		case b[0] == 'g' && len(b) >= 33:
-			revocations = append(revocations, sealed.Revocation{ID: sealed.ID(b[1:17]), From: at(17), Until: at(25)})
-			b = b[33:]
-		case b[0] == 'u' && len(b) >= 19 && len(b) >= 19+int(binary.BigEndian.Uint16(b[17:])):
-			end := 19 + int(binary.BigEndian.Uint16(b[17:]))
-			revocations = append(revocations, sealed.Revocation{Subject: string(b[19:end]), Before: at(1), Until: at(9)})
-			b = b[end:]
-		default:
-			return nil, errForeign
-		}
-	}
-	return revocations, nil
 }

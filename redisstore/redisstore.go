@@ -29,6 +29,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -39,8 +40,8 @@ import (
 
 // Config is optional. The zero Config has the defaults.
 type Config struct {
-	// Prefix begins the names of the two Redis keys, PREFIX:revocations and
-	// PREFIX:keys. Default "sealed".
+	// Prefix begins the names of the Redis keys: PREFIX:keys, PREFIX:revocations, and
+	// others that begin with {PREFIX:revocations}. Default "sealed".
 	Prefix string
 
 	// Replicas is how many replicas must have a write before it is acknowledged
@@ -57,7 +58,9 @@ type Config struct {
 type Store struct {
 	client redis.UniversalClient
 	config Config
-	stream string
+	stream string // the tail: see log.go
+	index  string
+	parts  string // begins the names of the parts
 	keys   string
 }
 
@@ -88,31 +91,38 @@ func New(client redis.UniversalClient, config Config) (*Store, error) {
 	if config.WaitTimeout == 0 {
 		config.WaitTimeout = time.Second
 	}
-	return &Store{client, config, config.Prefix + ":revocations", config.Prefix + ":keys"}, nil
+	// What one script works on must be on one server of a Cluster. What is in braces, or
+	// the whole name, says where a key belongs.
+	stream := config.Prefix + ":revocations"
+	tagged := stream
+	if !strings.Contains(stream, "{") {
+		tagged = "{" + stream + "}"
+	}
+	return &Store{client, config, stream, tagged + ":index", tagged + ":part:", config.Prefix + ":keys"}, nil
 }
 
 // run runs a script, and returns its answer. It names the script by its hash, and
 // sends it only to a server that does not know it.
-func (s *Store) run(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
+func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
 	return within(ctx, func(ctx context.Context) (any, error) {
-		return script.Run(ctx, s.client, []string{key}, args...).Result()
+		return script.Run(ctx, s.client, keys, args...).Result()
 	})
 }
 
 // write runs a script, and waits for replicas. Both go over one connection, as
 // WAIT speaks of what that has written.
-func (s *Store) write(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
+func (s *Store) write(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
 	if s.config.Replicas == 0 {
-		return s.run(ctx, script, key, args...)
+		return s.run(ctx, script, keys, args...)
 	}
 	return within(ctx, func(ctx context.Context) (any, error) {
-		node, err := s.master(ctx, key)
+		node, err := s.master(ctx, keys[0])
 		if err != nil {
 			return nil, err
 		}
 		var answer, wait *redis.Cmd
 		_, err = node.Pipelined(ctx, func(p redis.Pipeliner) error {
-			answer = script.Eval(ctx, p, []string{key}, args...)
+			answer = script.Eval(ctx, p, keys, args...)
 			wait = p.Do(ctx, "WAIT", s.config.Replicas, s.config.WaitTimeout.Milliseconds())
 			return nil
 		})

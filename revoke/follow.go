@@ -18,9 +18,9 @@ func (r *Replica) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := r.round(ctx)
-		if err == nil && began.After(prune) {
-			prune = began.Add(pruneEvery) // an hour late, whatever the clocks
-			err = r.call(ctx, func(ctx context.Context) error { return r.log.Prune(ctx, began.Add(-time.Hour)) })
+		if err == nil && began.After(prune) && !r.clock.wrong() {
+			prune = began.Add(pruneEvery)
+			err = r.call(ctx, r.log.Prune)
 		}
 		r.pause(ctx, began.Add(r.policy.Poll), err == nil)
 	}
@@ -43,44 +43,87 @@ func (r *Replica) round(ctx context.Context) error {
 	}
 }
 
-// readAll reads the log to its end, from the beginning if it has lost something.
+// readAll reads the log to its end. If that has lost something, it is read on from the
+// last place of this replica's that it still has, or from the beginning.
 func (r *Replica) readAll(ctx context.Context) error {
 	began := time.Now()
-	err := r.readOn(ctx)
+	age, err := r.readOn(ctx)
 	if errors.Is(err, ErrGap) {
 		r.observe(Event{Kind: EventGap})
-		r.moveTo("")
-		r.restore = &restoration{seen: newStillList()}
 		began = time.Now()
-		err = r.readOn(ctx)
+		if err = r.rewind(ctx); err == nil {
+			age, err = r.readOn(ctx)
+		}
+	}
+	if err == nil && r.clock.recovered() { // what looked expired was passed over
+		r.moveTo("")
+		began = time.Now()
+		age, err = r.readOn(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	r.confirm(began)
+	if r.restore == nil {
+		r.history.reached(r.position(), time.Now())
+	}
+	if age < r.policy.MaxStale {
+		r.confirm(began.Add(-age))
+	}
 	if n := r.outbox.requeue(began); n > 0 {
 		r.observe(Event{Kind: EventRestored, Entries: n})
 	}
 	return nil
 }
 
-// readOn reads from the cursor to the end.
-func (r *Replica) readOn(ctx context.Context) error {
+// readOn reads from the cursor to the end. It returns how old what it has found may be.
+func (r *Replica) readOn(ctx context.Context) (age time.Duration, err error) {
 	for {
-		var page Page
-		err := r.call(ctx, func(ctx context.Context) (err error) {
-			page, err = r.log.Read(ctx, r.position())
-			return err
-		})
+		page, err := r.readPage(ctx, r.position())
 		if err != nil {
-			return err
+			return 0, err
 		}
 		r.learn(page.Revocations)
 		r.moveTo(page.Cursor)
 		if !page.More {
-			return nil
+			return page.Age, nil
 		}
 	}
+}
+
+// readPage reads one page, and compares the clocks.
+func (r *Replica) readPage(ctx context.Context, cursor string) (page Page, err error) {
+	var sent time.Time
+	err = r.call(ctx, func(ctx context.Context) (err error) {
+		sent = time.Now()
+		page, err = r.log.Read(ctx, cursor)
+		return err
+	})
+	if err == nil && r.clock.compare(page.Time, sent, time.Now()) {
+		r.observe(Event{Kind: EventClock, Offset: r.clock.offset()})
+	}
+	return page, err
+}
+
+// rewind goes back to where the log has what this replica has read, and has what may be
+// missing from there on given back.
+func (r *Replica) rewind(ctx context.Context) error {
+	for i := len(r.history.places) - 1; i >= 0; i-- {
+		at := r.history.places[i].cursor
+		switch _, err := r.readPage(ctx, at); {
+		case errors.Is(err, ErrGap):
+			continue
+		case err != nil:
+			return err
+		}
+		missing := r.history.rewind(i)
+		r.restore = &restoration{seen: newStillList(), known: func() *pass { return missing.pass(r.list) }}
+		r.moveTo(at)
+		return nil
+	}
+	r.history = history{}
+	r.restore = &restoration{seen: newStillList(), known: r.list.pass}
+	r.moveTo("")
+	return nil
 }
 
 func (r *Replica) position() string {
@@ -100,6 +143,7 @@ func (r *Replica) learn(revocations []sealed.Revocation) {
 		// What makes no sense, whoever wrote it, is passed over.
 		_, _ = r.list.learn(v)
 		r.outbox.arrived(v)
+		r.history.note(v)
 		if r.restore != nil {
 			_, _ = r.restore.seen.learn(v)
 		}
@@ -111,7 +155,7 @@ func (r *Replica) learn(revocations []sealed.Revocation) {
 func (r *Replica) giveBack(ctx context.Context) error {
 	x := r.restore
 	if x.pass == nil {
-		x.pass, x.appended = newPass(r.list), 0
+		x.pass, x.appended = x.known(), 0
 	}
 	missing := x.pass.next(x.seen)
 	if len(missing) > 0 {

@@ -19,7 +19,6 @@ package revoke
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,7 +124,7 @@ func (l *List) learn(r sealed.Revocation) (news bool, err error) {
 	case (r.ID == sealed.ID{}) == (r.Subject == ""):
 		return false, errNotOne
 	case len(r.Subject) > maxSubject:
-		return false, fmt.Errorf("revoke: a subject has %d bytes, more than %d", len(r.Subject), maxSubject)
+		return false, errSubject(r.Subject)
 	case r.Until.IsZero():
 		return false, errNoUntil
 	case r.Subject != "" && r.Before.IsZero():

@@ -29,14 +29,17 @@ import (
 //     and the other times to the millisecond or later.
 //  6. Wait returns when there may be something new behind the cursor, or soon after
 //     the context is done. It is a hint: it may return early, or only then.
-//  7. Prune drops entries whose Until is before the time, and no others. It need not
-//     drop all of them. It makes no gap for those who have read to the end.
-//  8. All return soon after the context is done.
+//  7. Prune drops entries whose Until was over an hour ago by the log's own clock, and
+//     no others. It need not drop all of them. It makes no gap for those who have read
+//     to the end.
+//  8. An entry of a later version is passed over or stops the reader with [ErrNewer], as
+//     [ParseEntries] does it. It never makes Append fail.
+//  9. All return soon after the context is done.
 type Log interface {
 	Append(ctx context.Context, revocations []sealed.Revocation) error
 	Read(ctx context.Context, cursor string) (Page, error)
 	Wait(ctx context.Context, cursor string) error
-	Prune(ctx context.Context, before time.Time) error
+	Prune(ctx context.Context) error
 }
 
 // A Page is what [Log].Read returns.
@@ -44,6 +47,14 @@ type Page struct {
 	Revocations []sealed.Revocation
 	Cursor      string
 	More        bool
+
+	// Time is the log's clock when it answered. The zero time says nothing.
+	Time time.Time
+
+	// Age is how long ago it was last proved that the server which answered is the one
+	// that acknowledges writes, and not one that was replaced and does not know it. Zero
+	// is for a log where nothing can prove it, or need to.
+	Age time.Duration
 }
 
 // ErrGap says that a log does not have what was read from it any more.

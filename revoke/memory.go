@@ -58,7 +58,7 @@ func (m *Memory) Read(ctx context.Context, cursor string) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	page := Page{More: len(m.entries)-next > memoryPage}
+	page := Page{More: len(m.entries)-next > memoryPage, Time: time.Now()}
 	last := m.last
 	for ; next < len(m.entries) && len(page.Revocations) < memoryPage; next++ {
 		page.Revocations = append(page.Revocations, m.entries[next].Revocation)
@@ -119,9 +119,10 @@ func (m *Memory) behind(cursor string) (<-chan struct{}, error) {
 }
 
 // Prune implements [Log].
-func (m *Memory) Prune(ctx context.Context, before time.Time) error {
+func (m *Memory) Prune(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	before := time.Now().Add(-time.Hour)
 	for len(m.entries) > 0 && m.entries[0].Until.Before(before) {
 		m.last = m.entries[0].number
 		m.entries, m.pruned = m.entries[1:], m.pruned+1

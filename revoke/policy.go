@@ -83,6 +83,7 @@ const (
 	EventRecovered EventKind = "recovered" // that is over
 	EventGap       EventKind = "gap"       // the log has lost entries, and is read from its beginning
 	EventRestored  EventKind = "restored"  // what the log had lost was added to it again
+	EventClock     EventKind = "clock"     // this machine's clock and the log's differ by more than five minutes: see Offset
 	EventFull      EventKind = "full"      // MaxUnsent revocations wait for the log: others are not handed over
 )
 
@@ -91,4 +92,9 @@ type Event struct {
 	Kind    EventKind
 	Entries int   // of EventRestored: how many
 	Err     error // of EventFailed
+
+	// Offset, of EventClock, is by how much this machine's clock is ahead. While it is,
+	// the replica prunes nothing; and when that is over, it reads the log from its
+	// beginning, since it may have passed over what seemed to have expired.
+	Offset time.Duration
 }

@@ -20,7 +20,7 @@ type Replica struct {
 	policy Policy
 	list   *List
 
-	start time.Time    // what read counts from
+	start time.Time    // what read counts from: no read that counts is as old
 	read  atomic.Int64 // when the last complete read was begun; 0 before the first
 	ready chan struct{}
 
@@ -30,10 +30,13 @@ type Replica struct {
 
 	outbox *outbox
 
-	// turn is held by whoever reads the log, and guards restore. It is a channel so
-	// that waiting for it ends with the context.
+	// turn is held by whoever reads the log, and guards restore and history. It is a
+	// channel so that waiting for it ends with the context.
 	turn    chan struct{}
 	restore *restoration // nil unless the log has lost something
+	history history
+
+	clock clock
 
 	mu     sync.Mutex // never held while anything waits
 	cursor string     // up to which the log was read
@@ -51,6 +54,10 @@ type Status struct {
 	Entries int           // in memory
 	Unsent  int           // revoked here, and not found in the log yet
 	Err     error         // why the last call of the log failed, or nil
+
+	// Clock is by how much this machine's clock is ahead of the log's, within what a
+	// round trip hides; zero if the log does not tell.
+	Clock time.Duration
 }
 
 var _ sealed.RevocationList = (*Replica)(nil)
@@ -64,7 +71,7 @@ func Follow(log Log, policy Policy) (*Replica, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Replica{
-		log: log, policy: policy, list: NewList(), start: time.Now(), ready: make(chan struct{}),
+		log: log, policy: policy, list: NewList(), start: time.Now().Add(-policy.MaxStale), ready: make(chan struct{}),
 		closed: ctx.Done(), stop: cancel, turn: make(chan struct{}, 1),
 	}
 	r.outbox = newOutbox(policy.MaxUnsent, func() { r.observe(Event{Kind: EventFull}) })
@@ -129,7 +136,7 @@ func (r *Replica) Status() Status {
 	r.mu.Lock()
 	failed := r.failed
 	r.mu.Unlock()
-	s := Status{Health: r.Health(), Entries: r.list.Len(), Unsent: r.outbox.len(), Err: failed}
+	s := Status{Health: r.Health(), Entries: r.list.Len(), Unsent: r.outbox.len(), Err: failed, Clock: r.clock.offset()}
 	if read := r.read.Load(); read != 0 {
 		s.Age = time.Since(r.start) - time.Duration(read)
 	}

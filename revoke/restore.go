@@ -12,25 +12,29 @@ import (
 // instances do so at once, each from another point, and leave out what they read
 // from the log in the meantime.
 type restoration struct {
-	seen     *List // what the log has, as far as it was read
-	pass     *pass // nil between two
-	appended int   // in this pass
+	known    func() *pass // through all that may be missing
+	seen     *List        // what the log has of it, as far as it was read
+	pass     *pass        // nil between two
+	appended int          // in this pass
 	total    int
 }
 
-// A pass goes once through a list, as it was when the pass began: what came later
-// is in the log, or in the outbox.
+// A pass goes once through a list, or a part of it, as it was when the pass began: what
+// came later is in the log, or in the outbox.
 type pass struct {
+	list     *List
 	ends     []int64
 	tables   []*table
 	at       int // the word of the first table
 	subjects []sealed.Revocation
-	from     func(sealed.ID) time.Time // see List.from
+	ids      []sealed.ID
+	hours    []int32 // their ends
 }
 
-func newPass(l *List) *pass {
+// pass returns a pass through all of the list.
+func (l *List) pass() *pass {
 	x := l.sessions.index.Load()
-	p := &pass{ends: slices.Clone(x.ends), from: l.from}
+	p := &pass{list: l, ends: slices.Clone(x.ends)}
 	for _, b := range x.buckets {
 		p.tables = append(p.tables, b.table.Load())
 	}
@@ -39,12 +43,23 @@ func newPass(l *List) *pass {
 		p.ends = slices.Concat(p.ends[start:], p.ends[:start])
 		p.tables = slices.Concat(p.tables[start:], p.tables[:start])
 	}
-	l.subjects.Range(func(name, x any) bool {
-		s := x.(subject)
-		p.subjects = append(p.subjects, sealed.Revocation{Subject: name.(string), Before: s.before, Until: endTime(s.until)})
+	l.subjects.Range(func(name, _ any) bool {
+		if v, ok := l.ofSubject(name.(string)); ok {
+			p.subjects = append(p.subjects, v)
+		}
 		return true
 	})
 	return p
+}
+
+// ofSubject returns what the list has of a subject.
+func (l *List) ofSubject(name string) (v sealed.Revocation, ok bool) {
+	x, ok := l.subjects.Load(name)
+	if !ok {
+		return v, false
+	}
+	s := x.(subject)
+	return sealed.Revocation{Subject: name, Before: s.before, Until: endTime(s.until)}, true
 }
 
 // endTime returns the last moment of an hour.
@@ -59,16 +74,22 @@ func (p *pass) next(seen *List) (missing []sealed.Revocation) {
 		}
 		p.subjects = p.subjects[1:]
 	}
+	look := func(id sealed.ID, end int64) {
+		if until := endTime(end); id != (sealed.ID{}) && end >= now && !seen.sessions.has(id, until) {
+			missing = append(missing, sealed.Revocation{ID: id, From: p.list.from(id), Until: until})
+		}
+	}
+	for len(p.ids) > 0 && len(missing) < batch {
+		look(p.ids[0], int64(p.hours[0]))
+		p.ids, p.hours = p.ids[1:], p.hours[1:]
+	}
 	for len(p.tables) > 0 && len(missing) < batch {
 		t, end := p.tables[0], p.ends[0]
 		if p.at >= len(t.words) || end < now {
 			p.tables, p.ends, p.at = p.tables[1:], p.ends[1:], 0
 			continue
 		}
-		id := t.id(p.at)
-		if until := endTime(end); id != (sealed.ID{}) && !seen.sessions.has(id, until) {
-			missing = append(missing, sealed.Revocation{ID: id, From: p.from(id), Until: until})
-		}
+		look(t.id(p.at), end)
 		p.at += 2
 	}
 	return missing

@@ -151,7 +151,7 @@ func (i *instance) Wait(ctx context.Context, _ string) error {
 	return ctx.Err()
 }
 
-func (i *instance) Prune(context.Context, time.Time) error { return nil }
+func (i *instance) Prune(context.Context) error { return nil }
 
 // lose has the server forget the end of the log, or all of it.
 func (w *world) lose() {

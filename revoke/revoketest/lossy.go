@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"example.com/sealed"
 	"example.com/sealed/revoke"
@@ -115,8 +114,8 @@ func (l *Lossy) Wait(ctx context.Context, cursor string) error {
 }
 
 // Prune implements [revoke.Log].
-func (l *Lossy) Prune(ctx context.Context, before time.Time) error {
+func (l *Lossy) Prune(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.memory().Prune(ctx, before)
+	return l.memory().Prune(ctx)
 }

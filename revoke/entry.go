@@ -1,0 +1,100 @@
+package revoke
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/sealed"
+)
+
+// An entry is what a log stores of one revocation: a byte that says of which kind it is,
+// the length of what follows (a uvarint), and
+//
+//	1  a session: 16 bytes of ID, 8 of Until, and 8 of From if it has one
+//	2  a subject: 8 bytes of Before, 8 of Until, 2 of the subject's length, the subject
+//
+// The times are Unix time in milliseconds, the numbers big-endian. More bytes than those
+// belong to a later version, and are passed over. So are kinds from 128 on: who does not
+// know them can do without. Any other kind that is not known stops the reader, with
+// ErrNewer: to go on without it could mean to let a revoked session in.
+const (
+	entrySession  = 1
+	entrySubject  = 2
+	entryOptional = 128
+)
+
+// ErrNewer says that a log has an entry of a later version of this package, which must
+// not be passed over. Programs of that version read it.
+var ErrNewer = errors.New("revoke: the log has an entry of a newer version, which must not be passed over: update this program")
+
+var errEntry = errors.New("revoke: what the log has is no entry")
+
+// AppendEntry appends the entry of a revocation to b. The times are rounded so that
+// nothing is refused later, or forgotten earlier, than the revocation says.
+func AppendEntry(b []byte, v sealed.Revocation) ([]byte, error) {
+	until := uint64(ceil(v.Until).UnixMilli())
+	if v.Subject == "" {
+		size := byte(24)
+		if !v.From.IsZero() {
+			size = 32
+		}
+		b = append(append(b, entrySession, size), v.ID[:]...)
+		b = binary.BigEndian.AppendUint64(b, until)
+		if size == 32 {
+			b = binary.BigEndian.AppendUint64(b, uint64(v.From.UnixMilli()))
+		}
+		return b, nil
+	}
+	if len(v.Subject) > maxSubject {
+		return b, errSubject(v.Subject)
+	}
+	b = binary.AppendUvarint(append(b, entrySubject), uint64(18+len(v.Subject)))
+	b = binary.BigEndian.AppendUint64(b, uint64(v.Before.UnixMilli()))
+	b = binary.BigEndian.AppendUint64(b, until)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(v.Subject)))
+	return append(b, v.Subject...), nil
+}
+
+func errSubject(subject string) error {
+	return fmt.Errorf("revoke: a subject has %d bytes, more than %d", len(subject), maxSubject)
+}
+
+// ceil rounds up to milliseconds.
+func ceil(t time.Time) time.Time { return t.Add(time.Millisecond - 1).Truncate(time.Millisecond) }
+
+// ParseEntries appends the revocations of the entries in b to v, less those that may be
+// passed over.
+func ParseEntries(v []sealed.Revocation, b []byte) ([]sealed.Revocation, error) {
+	for len(b) > 0 {
+		kind := b[0]
+		size, n := binary.Uvarint(b[1:])
+		if n <= 0 || size > uint64(len(b)-1-n) {
+			return v, errEntry
+		}
+		body := b[1+n:][:size]
+		b = b[1+n+len(body):]
+		switch {
+		case kind >= entryOptional:
+		case kind == entrySession && len(body) >= 24:
+			r := sealed.Revocation{ID: sealed.ID(body), Until: timeAt(body, 16)}
+			if len(body) >= 32 {
+				r.From = timeAt(body, 24)
+			}
+			v = append(v, r)
+		case kind == entrySubject && len(body) >= 18 && len(body) >= 18+int(binary.BigEndian.Uint16(body[16:])):
+			end := 18 + int(binary.BigEndian.Uint16(body[16:]))
+			v = append(v, sealed.Revocation{Subject: string(body[18:end]), Before: timeAt(body, 0), Until: timeAt(body, 8)})
+		case kind == entrySession || kind == entrySubject || kind == 0:
+			return v, errEntry
+		default:
+			return v, fmt.Errorf("%w (kind %d)", ErrNewer, kind)
+		}
+	}
+	return v, nil
+}
+
+func timeAt(b []byte, at int) time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(b[at:])))
+}
