@@ -16,3 +16,10 @@ func BenchmarkLoad(b *testing.B) {
 	mustMigrate(b, connect(b, server, server.Addr, pgstore.Config{}))
 	faulttest.Load(b, func(b *testing.B) revoke.Log { return connect(b, server, server.Addr, pgstore.Config{}) })
 }
+
+// BenchmarkStart fills the log first: -args -entries, and -benchtime 1x.
+func BenchmarkStart(b *testing.B) {
+	server := testserver.StartPostgres(b, "-c", "shared_buffers=256MB", "-c", "max_wal_size=2GB")
+	mustMigrate(b, connect(b, server, server.Addr, pgstore.Config{}))
+	faulttest.Start(b, server.Addr, func(b *testing.B, addr string) revoke.Log { return connect(b, server, addr, pgstore.Config{}) })
+}

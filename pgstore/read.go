@@ -2,14 +2,15 @@ package pgstore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"example.com/sealed"
 	"example.com/sealed/revoke"
 )
 
@@ -39,12 +40,12 @@ type answer struct {
 	more       bool
 }
 
-// found is some rows: their entries, the last row of each of the last transactions, and
-// the row that is needed longest.
+// found is some rows: their revocations, the last row of each of the last transactions,
+// the last of all first, and the row that is needed longest.
 type found struct {
-	entries []byte
-	last    []fence
-	longest *fence
+	revocations []sealed.Revocation
+	fences      []fence
+	longest     fence
 }
 
 // Read implements [revoke.Log].
@@ -64,12 +65,9 @@ func (s *Store) Read(ctx context.Context, text string) (page revoke.Page, err er
 	case a.foreign:
 		return page, errForeign
 	}
-	for _, f := range []found{a.late, a.next} {
-		if page.Revocations, err = revoke.ParseEntries(page.Revocations, f.entries); err != nil {
-			return page, wrapped("reading", err)
-		}
-		c.found(f)
-	}
+	page.Revocations = append(a.next.revocations, a.late.revocations...)
+	c.found(a.late)
+	c.found(a.next)
 	if c.Last != nil {
 		c.Open = openBefore(a.snapshot, c.Last.Xid)
 	}
@@ -80,15 +78,15 @@ func (s *Store) Read(ctx context.Context, text string) (page revoke.Page, err er
 
 // found moves the cursor over rows.
 func (c *cursor) found(f found) {
-	if len(f.last) == 0 {
+	if len(f.fences) == 0 {
 		return
 	}
-	c.Others = f.last
-	if last := f.last[0]; c.Last == nil || after(last, *c.Last) {
-		c.Last, c.Others = &last, f.last[1:]
+	c.Others = f.fences
+	if last := f.fences[0]; c.Last == nil || after(last, *c.Last) {
+		c.Last, c.Others = &last, f.fences[1:]
 	}
 	if c.Longest == nil || f.longest.Until > c.Longest.Until {
-		c.Longest = f.longest
+		c.Longest = &f.longest
 	}
 }
 
@@ -113,16 +111,12 @@ const stateSQL = `
 			WHERE r.xid IS NULL AND (f.n = 1 OR f.until > 1000 * extract(epoch FROM now() - interval '1 hour')))
 	FROM %[1]s_log l`
 
-// rowsSQL sums rows up: those of the query that is filled in.
+// rowsSQL asks for the rows of the query that is filled in, as many as a page takes.
 const rowsSQL = `
-	WITH rows AS MATERIALIZED (%[1]s),
-	sized AS (SELECT *, sum(octet_length(entry)) OVER (ORDER BY xid, ord) - octet_length(entry) AS before FROM rows),
-	page AS (SELECT * FROM sized WHERE before < %[2]d),
-	fences AS (SELECT xid::text AS x, ord AS o, mark AS m, (1000 * extract(epoch FROM until))::bigint AS u FROM page)
-	SELECT coalesce((SELECT string_agg(entry, ''::bytea ORDER BY xid, ord) FROM page), ''::bytea),
-		coalesce((SELECT json_agg(f) FROM (SELECT DISTINCT ON (x::xid8) * FROM fences ORDER BY x::xid8 DESC, o DESC LIMIT %[3]d) f), '[]')::text,
-		coalesce((SELECT to_json(f) FROM (SELECT * FROM fences ORDER BY u DESC LIMIT 1) f), 'null')::text,
-		(SELECT count(*) FROM rows) = %[4]d OR (SELECT count(*) FROM rows) > (SELECT count(*) FROM page)`
+	SELECT xid::text, ord, mark, until, entry FROM (
+		SELECT *, sum(octet_length(entry)) OVER (ORDER BY xid, ord) - octet_length(entry) AS before FROM (
+			SELECT xid, ord, mark, until, entry FROM %[1]s_revocations WHERE %[2]s) AS rows
+	) AS sized WHERE before < %[3]d ORDER BY sized.xid, sized.ord`
 
 // ask asks for the state of the server and the rows behind a cursor, as of one moment.
 // The transaction is one message: see change.
@@ -139,6 +133,10 @@ func (s *Store) ask(ctx context.Context, c cursor) (a answer, err error) {
 	}
 	var batch pgx.Batch
 	batch.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+	// Rows are taken in the order of the index, a page of them: without statistics, which
+	// a table has after a while, the planner would rather read and sort them all, and
+	// compile that first.
+	batch.Queue("SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true)")
 	batch.Queue(s.sql(stateSQL), xids, ords, marks, untils).QueryRow(func(r pgx.Row) error {
 		var begun float64
 		var proved *float64
@@ -150,14 +148,12 @@ func (s *Store) ask(ctx context.Context, c cursor) (a answer, err error) {
 		}
 		return err
 	})
-	const columns = "SELECT xid, ord, mark, until, entry FROM %[1]s_revocations "
-	var ignored bool
-	if len(c.Open) > 0 {
-		late := s.sql(columns + "WHERE xid = ANY ($1::text[]::xid8[])")
-		batch.Queue(fmt.Sprintf(rowsSQL, late, 1<<30, pageFences, -1), c.Open).QueryRow(func(r pgx.Row) error { return a.late.scan(r, &ignored) })
+	if len(c.Open) > 0 { // all of them: they are not asked for again
+		late := fmt.Sprintf(rowsSQL, s.prefix, "xid = ANY ($1::text[]::xid8[])", 1<<40)
+		batch.Queue(late, c.Open).Query(func(r pgx.Rows) error { _, err := a.late.collect(r); return err })
 	}
-	next := s.sql(columns + "WHERE (xid, ord) > ($1::text::xid8, $2::bigint) ORDER BY xid, ord LIMIT $3::bigint")
-	batch.Queue(fmt.Sprintf(rowsSQL, next, pageBytes, pageFences, pageRows), last.Xid, last.Ord, pageRows).QueryRow(func(r pgx.Row) error { return a.next.scan(r, &a.more) })
+	next := fmt.Sprintf(rowsSQL, s.prefix, "(xid, ord) > ($1::text::xid8, $2::bigint) ORDER BY xid, ord LIMIT $3::bigint", pageBytes)
+	batch.Queue(next, last.Xid, last.Ord, pageRows).Query(func(r pgx.Rows) (err error) { a.more, err = a.next.collect(r); return err })
 	batch.Queue("COMMIT")
 	err = s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		err := conn.SendBatch(ctx, &batch).Close()
@@ -171,12 +167,34 @@ func (s *Store) ask(ctx context.Context, c cursor) (a answer, err error) {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-func (f *found) scan(r pgx.Row, more *bool) error {
-	var last, longest string
-	if err := r.Scan(&f.entries, &last, &longest, more); err != nil {
-		return err
+// collect takes rows, and reports whether they fill a page.
+func (f *found) collect(rows pgx.Rows) (full bool, err error) {
+	var x fence
+	var until time.Time
+	var entry []byte
+	size, n := 0, 0
+	into := []any{&x.Xid, &x.Ord, &x.Mark, &until, &entry}
+	for ; rows.Next(); n++ {
+		if err := rows.Scan(into...); err != nil {
+			return false, err
+		}
+		x.Until = until.UnixMilli()
+		if f.revocations, err = revoke.ParseEntries(f.revocations, entry); err != nil {
+			return false, err
+		}
+		if last := len(f.fences) - 1; last >= 0 && f.fences[last].Xid == x.Xid {
+			f.fences[last] = x
+		} else {
+			f.fences = append(f.fences, x)
+		}
+		if x.Until > f.longest.Until {
+			f.longest = x
+		}
+		size += len(entry)
 	}
-	return errors.Join(json.Unmarshal([]byte(last), &f.last), json.Unmarshal([]byte(longest), &f.longest))
+	slices.Reverse(f.fences)
+	f.fences = f.fences[:min(len(f.fences), pageFences)]
+	return n == pageRows || size >= pageBytes, rows.Err()
 }
 
 // Wait implements [revoke.Log].

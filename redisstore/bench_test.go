@@ -15,3 +15,9 @@ func BenchmarkLoad(b *testing.B) {
 	server := testserver.StartRedis(b)
 	faulttest.Load(b, func(b *testing.B) revoke.Log { return connect(b, server.Addr, redisstore.Config{}) })
 }
+
+// BenchmarkStart fills the log first: -args -entries, and -benchtime 1x.
+func BenchmarkStart(b *testing.B) {
+	server := testserver.StartRedis(b, "--appendonly", "no")
+	faulttest.Start(b, server.Addr, func(b *testing.B, addr string) revoke.Log { return connect(b, addr, redisstore.Config{}) })
+}

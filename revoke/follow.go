@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"example.com/sealed"
@@ -87,6 +88,20 @@ func (r *Replica) readOn(ctx context.Context) (age time.Duration, err error) {
 		if !page.More {
 			return page.Age, nil
 		}
+		r.tidy(len(page.Revocations))
+	}
+}
+
+// tidy has the garbage collected that pages leave, when it comes to a sixteenth of the list.
+// Who loads millions of entries would otherwise take twice the memory that they need, since
+// the collector waits until the heap has doubled. A few pages leave nothing worth it.
+func (r *Replica) tidy(read int) {
+	const page, enough = 700, 4 << 20 // bytes: of an entry in a page, and not to bother
+	r.garbage += read * page
+	left, size := r.list.leftovers()
+	if r.garbage += left; r.garbage >= max(enough, size/16) {
+		r.garbage = 0
+		runtime.GC()
 	}
 }
 

@@ -241,6 +241,15 @@ func (l *List) Len() int {
 	return l.sessions.entries + int(l.named.Load())
 }
 
+// leftovers returns, once, how many bytes the set has left behind by growing, and how many
+// it has, about.
+func (l *List) leftovers() (left, size int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left, l.sessions.left = l.sessions.left, 0
+	return left, 20 * l.sessions.entries
+}
+
 func untilNextHour() time.Duration {
 	now := time.Now()
 	return now.Truncate(time.Hour).Add(time.Hour).Sub(now)

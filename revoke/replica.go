@@ -30,11 +30,12 @@ type Replica struct {
 
 	outbox *outbox
 
-	// turn is held by whoever reads the log, and guards restore and history. It is a
+	// turn is held by whoever reads the log, and guards what follows. It is a
 	// channel so that waiting for it ends with the context.
 	turn    chan struct{}
 	restore *restoration // nil unless the log has lost something
 	history history
+	garbage int // see tidy
 
 	clock clock
 

@@ -27,6 +27,7 @@ type set struct {
 	filter  atomic.Pointer[filter]
 	entries int // in all buckets
 	added   int // to the filter: more than entries when buckets were dropped
+	left    int // bytes of tables and filters that were replaced, for who counts them
 }
 
 // An index has the buckets in the order of their ends. It is replaced, never changed.
@@ -148,6 +149,7 @@ func (s *set) add(id sealed.ID, end int64) bool {
 	bucket := s.bucket(end)
 	t := bucket.table.Load()
 	if t.full(bucket.entries + 1) {
+		s.left += 8 * len(t.words)
 		t = s.grown(t)
 		bucket.table.Store(t)
 	}
@@ -195,6 +197,7 @@ func (s *set) drop(hour int64) {
 
 // refilter makes a new filter, for what is in the set and an eighth more.
 func (s *set) refilter() {
+	s.left += 8 * len(s.filter.Load().words)
 	f := newFilter(s.entries + s.entries/8)
 	for _, b := range s.index.Load().buckets {
 		for a, b := range b.table.Load().all {

@@ -67,8 +67,7 @@ func (p *Proxy) Set(mode Mode) {
 	}
 }
 
-// Delay has everything arrive so much later, each way: half of a round trip. What
-// comes in pieces of 32 KiB is delayed piece by piece.
+// Delay has everything arrive so much later, each way: half of a round trip.
 func (p *Proxy) Delay(oneWay time.Duration) { p.delay.Store(int64(oneWay)) }
 
 // Traffic is what has passed through a proxy.
@@ -132,21 +131,51 @@ func (p *Proxy) pump(from, to net.Conn, answers bool) {
 		delete(p.conns, from)
 		delete(p.conns, to)
 	}()
-	b := make([]byte, 32<<10)
+	arrivals := make(chan arrival, 64)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		defer close(arrivals)
+		for {
+			b := make([]byte, 32<<10)
+			n, err := from.Read(b)
+			if n > 0 {
+				select {
+				case arrivals <- arrival{time.Now(), b[:n]}:
+				case <-done:
+					return
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
 	var a *alarm
 	defer func() { a.close() }()
-	for {
-		n, err := from.Read(b)
-		if delay := p.delay.Load(); delay > 0 && n > 0 {
+	for x := range arrivals {
+		if delay := time.Duration(p.delay.Load()); delay > 0 {
 			if a == nil {
 				a = newAlarm()
 			}
-			a.wait(time.Duration(delay))
+			if left := time.Until(x.at.Add(delay)); left > together {
+				a.wait(left)
+			}
 		}
-		if n > 0 && !p.deliver(to, b[:n], answers) || err != nil {
+		if !p.deliver(to, x.b, answers) {
 			return
 		}
 	}
+}
+
+// together is within which pieces of one message are delivered at once: to wait for each
+// alone would take longer than it does.
+const together = 100 * time.Microsecond
+
+// An arrival is what came at a time.
+type arrival struct {
+	at time.Time
+	b  []byte
 }
 
 // deliver delivers some bytes as the mode has it, and reports whether the
