@@ -22,7 +22,7 @@ return 1`)
 
 // Load implements [keystore.Store].
 func (s *Store) Load(ctx context.Context) (document []byte, version string, err error) {
-	fields, err := within(ctx, func(ctx context.Context) ([]any, error) {
+	fields, err := within(ctx, s, func(ctx context.Context) ([]any, error) {
 		return s.client.HMGet(ctx, s.keys, "d", "v").Result()
 	})
 	if err != nil {

@@ -260,7 +260,7 @@ func (s *Store) Wait(ctx context.Context, text string) error {
 	if c.loading() {
 		id = "$"
 	}
-	_, err = within(ctx, func(ctx context.Context) ([]redis.XStream, error) {
+	_, err = within(ctx, s, func(ctx context.Context) ([]redis.XStream, error) {
 		return s.client.XRead(ctx, &redis.XReadArgs{Streams: []string{s.stream, id}, Count: 1, Block: max(block, time.Millisecond)}).Result()
 	})
 	if errors.Is(err, redis.Nil) {

@@ -104,7 +104,7 @@ func New(client redis.UniversalClient, config Config) (*Store, error) {
 // run runs a script, and returns its answer. It names the script by its hash, and
 // sends it only to a server that does not know it.
 func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
-	return within(ctx, func(ctx context.Context) (any, error) {
+	return within(ctx, s, func(ctx context.Context) (any, error) {
 		return script.Run(ctx, s.client, keys, args...).Result()
 	})
 }
@@ -115,7 +115,7 @@ func (s *Store) write(ctx context.Context, script *redis.Script, keys []string, 
 	if s.config.Replicas == 0 {
 		return s.run(ctx, script, keys, args...)
 	}
-	return within(ctx, func(ctx context.Context) (any, error) {
+	return within(ctx, s, func(ctx context.Context) (any, error) {
 		node, err := s.master(ctx, keys[0])
 		if err != nil {
 			return nil, err
@@ -146,7 +146,15 @@ func (s *Store) master(ctx context.Context, key string) (redis.Cmdable, error) {
 
 // within makes a call that ends with its context, which go-redis does not do while
 // it waits for an answer. The connection is freed by the client's ReadTimeout.
-func within[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
+//
+// A client of a Cluster asks who has a key once a minute, and in between goes on calling
+// a node that has died. So it is told to ask after each failure.
+func within[T any](ctx context.Context, s *Store, call func(context.Context) (T, error)) (v T, err error) {
+	defer func() {
+		if cluster, ok := s.client.(*redis.ClusterClient); ok && err != nil && !errors.Is(err, redis.Nil) {
+			cluster.ReloadState(ctx)
+		}
+	}()
 	type result struct {
 		value T
 		err   error

@@ -96,7 +96,7 @@ func (r *Replica) readOn(ctx context.Context) (age time.Duration, err error) {
 // Who loads millions of entries would otherwise take twice the memory that they need, since
 // the collector waits until the heap has doubled. A few pages leave nothing worth it.
 func (r *Replica) tidy(read int) {
-	const page, enough = 700, 4 << 20 // bytes: of an entry in a page, and not to bother
+	const page, enough = 1000, 4 << 20 // bytes: of an entry in a page, and not to bother
 	r.garbage += read * page
 	left, size := r.list.leftovers()
 	if r.garbage += left; r.garbage >= max(enough, size/16) {

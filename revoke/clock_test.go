@@ -1,0 +1,132 @@
+package revoke_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/sealed"
+	"example.com/sealed/revoke"
+	"example.com/sealed/revoke/revoketest"
+)
+
+// clocked is a log on a server whose clock is off.
+type clocked struct {
+	revoke.Memory
+	ahead  atomic.Int64
+	prunes atomic.Int32
+}
+
+func (c *clocked) Read(ctx context.Context, cursor string) (revoke.Page, error) {
+	page, err := c.Memory.Read(ctx, cursor)
+	page.Time = page.Time.Add(time.Duration(c.ahead.Load()))
+	return page, err
+}
+
+func (c *clocked) Prune(ctx context.Context) error {
+	c.prunes.Add(1)
+	return c.Memory.Prune(ctx)
+}
+
+func TestAClockThatIsOffIsToldAndPrunesNothing(t *testing.T) {
+	for _, off := range []time.Duration{5*time.Minute + time.Second, -5*time.Minute - time.Second, 24 * time.Hour, 5*time.Minute - time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			var log clocked
+			log.ahead.Store(-int64(off))
+			var events recorder
+			r := ready(t, &log, revoke.Policy{Observe: events.observe})
+			time.Sleep(3 * time.Hour)
+			wrong := off.Abs() > 5*time.Minute
+			if n := events.count(revoke.EventClock); n != 1 && wrong || n != 0 && !wrong {
+				t.Errorf("%v off: %d events in three hours", off, n)
+			}
+			if n := log.prunes.Load(); (n > 0) == wrong {
+				t.Errorf("%v off: it pruned %d times", off, n)
+			}
+			if got := r.Status().Clock; got.Round(time.Second) != off {
+				t.Errorf("Status.Clock %v, want %v", got, off)
+			}
+		})
+	}
+}
+
+// What an instance took for expired, by a clock that is ahead, it reads again when that
+// is right. (The bubble's clock cannot be set back, so the log's goes on.)
+func TestAClockThatIsRightAgainReadsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log clocked
+		log.ahead.Store(-int64(24 * time.Hour))
+		reads := 0
+		counted := &counting{Log: &log, begin: func() { reads++ }}
+		r := ready(t, counted, revoke.Policy{})
+		if err := r.Revoke(t.Context(), sealed.Revocation{ID: id(1), Until: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		before := reads
+		log.ahead.Store(0)
+		time.Sleep(time.Minute)
+		if reads != before+1 {
+			t.Errorf("the log was read from its beginning %d times, want once", reads-before)
+		}
+	})
+}
+
+// counting tells of each read from the beginning.
+type counting struct {
+	revoke.Log
+	begin func()
+}
+
+func (c *counting) Read(ctx context.Context, cursor string) (revoke.Page, error) {
+	if cursor == "" {
+		c.begin()
+	}
+	return c.Log.Read(ctx, cursor)
+}
+
+// A log that has lost its end is not read from its beginning by all at once.
+func TestALostEndIsReadFromWhereItIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, full := lossyOf(t, 1000)
+		counted := &counting{Log: log, begin: func() { *full++ }}
+		var events recorder
+		r := ready(t, counted, revoke.Policy{Observe: events.observe})
+		for n := range 100 {
+			if err := r.Revoke(t.Context(), sealed.Revocation{ID: id(5000 + n), Until: time.Now().Add(time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		*full = 0
+		log.Lose(1080)
+		time.Sleep(10 * time.Second)
+		if *full != 0 || events.count(revoke.EventGap) != 1 || events.count(revoke.EventRestored) != 1 || r.Health() != nil {
+			t.Errorf("read from the beginning %d times; %d gaps, %d restored; %v", *full, events.count(revoke.EventGap), events.count(revoke.EventRestored), r.Health())
+		}
+		if n := len(entries(t, log)); n != 1100 {
+			t.Errorf("the log has %d entries, want all 1100 again", n)
+		}
+		log.Lose(10)
+		time.Sleep(10 * time.Second)
+		if *full != 1 || len(entries(t, log)) < 1100 {
+			t.Errorf("when all but ten are lost: read from the beginning %d times, %d entries", *full, len(entries(t, log)))
+		}
+	})
+}
+
+// lossyOf returns a log with n entries, and a counter.
+func lossyOf(t *testing.T, n int) (*revoketest.Lossy, *int) {
+	t.Helper()
+	log := new(revoketest.Lossy)
+	var all []sealed.Revocation
+	for i := range n {
+		all = append(all, sealed.Revocation{ID: id(i + 1), Until: time.Now().Add(time.Hour)})
+	}
+	if err := log.Append(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	return log, new(int)
+}
