@@ -20,8 +20,9 @@ Usage: ci/test.sh [everything | quick | platforms]
                 chromium      for e2e
                 redis-server  for redisstore, examples/cluster and bench
                 postgresql    for pgstore and bench
+                pgbouncer     for pgstore
                 nginx         for examples/cluster and e2e
-              Debian starts the last three as services, which the tests do not use.
+              Debian starts the last four as services, which the tests do not use.
               Otherwise install them yourself, or these parts do not run.
   quick       what needs no server and no browser, in about a minute: gofmt, vet,
               staticcheck, what the root module requires, its tests with the race
@@ -63,6 +64,7 @@ requirements() {
 browser() { command -v "${CHROMIUM:-chromium}" chromium-browser google-chrome 2>/dev/null | head -1; }
 redis() { command -v redis-server; }
 nginx() { command -v nginx; }
+pgbouncer() { command -v pgbouncer; }
 postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -1 | grep . || command -v postgres; }
 
 # install installs a Debian package unless a program is there already.
@@ -79,8 +81,9 @@ servers() {
   install browser chromium
   install redis redis-server
   install postgres postgresql
+  install pgbouncer pgbouncer
   install nginx nginx
-  for program in browser redis postgres nginx; do echo "$program: $("$program" || echo none)"; done
+  for program in browser redis postgres pgbouncer nginx; do echo "$program: $("$program" || echo none)"; done
 }
 
 # static checks the module in the working directory without running it.
@@ -103,7 +106,7 @@ test_module() {
     ./redisstore) redis >/dev/null || { not_run+=("$1: install redis-server"); return; } ;;
     ./examples/cluster) { redis && nginx; } >/dev/null || { not_run+=("$1: install redis-server and nginx"); return; } ;;
     ./bench) { redis && postgres; } >/dev/null || { not_run+=("$1: install redis-server and PostgreSQL"); return; } ;;
-    ./pgstore) postgres >/dev/null || { not_run+=("$1: install PostgreSQL"); return; } ;;
+    ./pgstore) { postgres && pgbouncer; } >/dev/null || { not_run+=("$1: install PostgreSQL and pgbouncer"); return; } ;;
   esac
   go test -race -shuffle=on -count=1 ./...
 }

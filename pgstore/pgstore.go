@@ -40,6 +40,7 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/sealed/keystore"
@@ -170,4 +171,10 @@ func (s *Store) change(ctx context.Context, q querier, sql string) error {
 // sql fills in the prefix, of which New has made sure that it is harmless.
 func (s *Store) sql(format string) string { return fmt.Sprintf(format, s.prefix) }
 
-func wrapped(what string, err error) error { return fmt.Errorf("pgstore: %s: %w", what, err) }
+func wrapped(what string, err error) error {
+	var e *pgconn.PgError
+	if errors.As(err, &e) && (e.Code == "26000" || e.Code == "42P05") { // prepared statements that are not there, or are already
+		return fmt.Errorf("pgstore: %s: a pooler shares connections between transactions: connect with default_query_exec_mode=exec: %w", what, err)
+	}
+	return fmt.Errorf("pgstore: %s: %w", what, err)
+}

@@ -2,6 +2,7 @@ package testserver
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -161,4 +162,38 @@ func (p *Postgres) Promote() {
 // URL returns how to connect to an address, the server's or a proxy's.
 func (p *Postgres) URL(addr string) string {
 	return "postgres://postgres@" + addr + "/postgres?sslmode=disable&connect_timeout=2"
+}
+
+// Pgbouncer starts a pgbouncer before the server, which gives each transaction a
+// connection of its own, and returns where it is.
+func (p *Postgres) Pgbouncer(t TB) (addr string) {
+	t.Helper()
+	path, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		t.Fatal("no pgbouncer: install it (Debian: pgbouncer)")
+	}
+	folder := newPostgres(t).folder
+	port := freePort(t)
+	users, config := filepath.Join(folder, "users"), filepath.Join(folder, "pgbouncer.ini")
+	text := fmt.Sprintf("[databases]\n* = host=127.0.0.1 port=%d\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=%d\nunix_socket_dir=\nauth_type=trust\nauth_file=%s\npool_mode=transaction\ndefault_pool_size=3\n", p.port, port, users)
+	for file, text := range map[string]string{users: "\"postgres\" \"\"\n", config: text} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(path, config)
+	cmd.Dir = "/"
+	if uid, gid, ok := postgresUser(); ok {
+		runAs(cmd, uid, gid)
+	}
+	process := start(t, cmd)
+	addr = fmt.Sprint("127.0.0.1:", port)
+	within(t, 10*time.Second, "pgbouncer", process, func() error {
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	return addr
 }

@@ -1,0 +1,79 @@
+package pgstore_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"example.com/sealed"
+	"example.com/sealed/internal/faulttest"
+	"example.com/sealed/internal/testserver"
+	"example.com/sealed/pgstore"
+	"example.com/sealed/revoke"
+)
+
+func TestFarReplicaKeepsUp(t *testing.T) {
+	server := testserver.StartPostgres(t, "-c", "fsync=off")
+	mustMigrate(t, connect(t, server, server.Addr, pgstore.Config{}))
+	faulttest.Far(t, server.Addr, func(t *testing.T, addr string) revoke.Log { return connect(t, server, addr, pgstore.Config{}) })
+}
+
+func TestFailoverIsNoHerd(t *testing.T) {
+	server := testserver.StartPostgres(t)
+	connectTo := func(t *testing.T, addr string) revoke.Log { return connect(t, server, addr, pgstore.Config{}) }
+	mustMigrate(t, connect(t, server, server.Addr, pgstore.Config{}))
+	faulttest.Herd(t, server.Addr, connectTo, func(networks []*testserver.Proxy) {
+		replication := testserver.NewProxy(t, server.Addr)
+		successor := server.Standby(replication.Addr)
+		time.Sleep(time.Second)
+		replication.Set(testserver.BlackHole)
+		log := connectTo(t, server.Addr)
+		for n := range byte(20) {
+			if err := log.Append(t.Context(), []sealed.Revocation{revocation(n)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(1500 * time.Millisecond) // until everybody has read that
+		server.Kill()
+		successor.Promote()
+		for _, p := range networks {
+			p.Retarget(successor.Addr)
+		}
+	})
+}
+
+// A program of a later version adds entries of kinds that this one does not know.
+func TestEntriesOfALaterVersion(t *testing.T) {
+	server, _, s := start(t)
+	policy := revoke.Policy{Poll: 100 * time.Millisecond, Timeout: time.Second, MaxStale: 2 * time.Second}
+	r := following(t, s, policy)
+	later := func(entry string) {
+		t.Helper()
+		execSQL(t, server, `INSERT INTO sealed_revocations (mark, until, entry) VALUES (1, now() + interval '1 hour', '\x`+entry+`')`)
+	}
+	later("c8036e6577")
+	if err := r.Revoke(t.Context(), revocation(2)); err != nil {
+		t.Errorf("Revoke beside an entry that may be passed over: %v", err)
+	}
+	if err := r.Refresh(t.Context()); err != nil || r.Health() != nil {
+		t.Errorf("reading one: %v, %v", err, r.Health())
+	}
+	later("03036e6577")
+	if err := r.Revoke(t.Context(), revocation(3)); err != nil {
+		t.Errorf("Revoke beside an entry that must not be: %v", err)
+	}
+	if err := r.Refresh(t.Context()); !errors.Is(err, revoke.ErrNewer) {
+		t.Errorf("reading one: %v, want ErrNewer", err)
+	}
+	time.Sleep(policy.MaxStale)
+	if s := r.Status(); !errors.Is(s.Health, sealed.ErrUnverified) || !errors.Is(s.Err, revoke.ErrNewer) {
+		t.Errorf("after MaxStale: %+v", s)
+	}
+	execSQL(t, server, "UPDATE sealed_log SET version = 2")
+	if err := s.Append(t.Context(), []sealed.Revocation{revocation(4)}); !errors.Is(err, revoke.ErrNewer) {
+		t.Errorf("Append to tables of version 2: %v, want ErrNewer", err)
+	}
+	if _, err := s.Read(t.Context(), ""); !errors.Is(err, revoke.ErrNewer) {
+		t.Errorf("Read of tables of version 2: %v, want ErrNewer", err)
+	}
+}
