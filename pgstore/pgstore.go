@@ -67,8 +67,9 @@ type Store struct {
 }
 
 var (
-	_ revoke.Log     = (*Store)(nil)
-	_ keystore.Store = (*Store)(nil)
+	_ revoke.Log       = (*Store)(nil)
+	_ revoke.Inspector = (*Store)(nil)
+	_ keystore.Store   = (*Store)(nil)
 )
 
 var prefixForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,29}$`)

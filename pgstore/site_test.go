@@ -77,3 +77,13 @@ func TestEntriesOfALaterVersion(t *testing.T) {
 		t.Errorf("Read of tables of version 2: %v, want ErrNewer", err)
 	}
 }
+
+// A server that may lose what it acknowledges is told of.
+func TestUnsafeServerIsToldOf(t *testing.T) {
+	for setting, want := range map[string]bool{"fsync=on": false, "fsync=off": true, "full_page_writes=off": true} {
+		server := testserver.StartPostgres(t, "-c", setting)
+		if err := connect(t, server, server.Addr, pgstore.Config{}).Inspect(t.Context()); (err != nil) != want {
+			t.Errorf("%s: %v", setting, err)
+		}
+	}
+}

@@ -65,8 +65,9 @@ type Store struct {
 }
 
 var (
-	_ revoke.Log     = (*Store)(nil)
-	_ keystore.Store = (*Store)(nil)
+	_ revoke.Log       = (*Store)(nil)
+	_ revoke.Inspector = (*Store)(nil)
+	_ keystore.Store   = (*Store)(nil)
 )
 
 // New returns a store on a client, which stays the caller's: nothing of the store

@@ -193,3 +193,37 @@ func TestEntriesOfALaterVersion(t *testing.T) {
 		t.Error("something was added to a log of version 2")
 	}
 }
+
+// A server that may lose what it acknowledges is told of at the start.
+func TestUnsafeServerIsToldOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"as it should be": {nil, ""},
+		"evicting":        {[]string{"--maxmemory-policy", "allkeys-lru"}, "maxmemory-policy"},
+		"in memory":       {[]string{"--appendonly", "no"}, "appendonly"},
+	} {
+		server := testserver.StartRedis(t, c.args...)
+		told := make(chan error, 10)
+		following(t, connect(t, server.Addr, redisstore.Config{}), revoke.Policy{Observe: func(e revoke.Event) {
+			if e.Kind == revoke.EventUnsafe {
+				told <- e.Err
+			}
+		}})
+		wait := 5 * time.Second
+		if c.want == "" {
+			wait = time.Second
+		}
+		select {
+		case err := <-told:
+			if c.want == "" || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(wait):
+			if c.want != "" {
+				t.Errorf("%s: nobody told", name)
+			}
+		}
+	}
+}

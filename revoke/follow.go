@@ -16,14 +16,32 @@ import (
 // follow reads the log again and again.
 func (r *Replica) follow(ctx context.Context) {
 	prune := time.Now().Add(rand.N(pruneEvery)) // not all instances at once
+	inspected := false
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := r.round(ctx)
+		if err == nil && !inspected {
+			inspected = true
+			r.inspect(ctx)
+		}
 		if err == nil && began.After(prune) && !r.clock.wrong() {
 			prune = began.Add(pruneEvery)
 			err = r.call(ctx, r.log.Prune)
 		}
 		r.pause(ctx, began.Add(r.policy.Poll), err == nil)
+	}
+}
+
+// inspect tells if the log's server is not set to keep what it acknowledges.
+func (r *Replica) inspect(ctx context.Context) {
+	i, ok := r.log.(Inspector)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.policy.Timeout)
+	defer cancel()
+	if err := i.Inspect(ctx); err != nil && ctx.Err() == nil {
+		r.observe(Event{Kind: EventUnsafe, Err: err})
 	}
 }
 

@@ -57,5 +57,12 @@ type Page struct {
 	Age time.Duration
 }
 
+// An Inspector is a [Log] that can tell whether its server is set to keep what it
+// acknowledges. Inspect returns what is wrong with that, or nil, also if the server does
+// not say. A [Replica] asks it once, and tells of it by [EventUnsafe].
+type Inspector interface {
+	Inspect(ctx context.Context) error
+}
+
 // ErrGap says that a log does not have what was read from it any more.
 var ErrGap = errors.New("revoke: the log has lost what was read from it")

@@ -16,7 +16,7 @@ var mutations = mutation.Mutations{
 	"what is there is skipped":            {{"r.moveTo(at)\n\t\treturn nil", "p, err := r.readPage(ctx, at)\n\t\tr.moveTo(p.Cursor)\n\t\treturn err"}},
 	"nothing is given back":               {{"if x.pass == nil {", "if r.restore = nil; r.restore == nil {\nreturn nil\n}\nif x.pass == nil {"}},
 	"one pass is enough":                  {{"if x.appended == 0 {", "if true {"}},
-	"staleness counted from the reply":    {{"r.confirm(began)", "r.confirm(time.Now())"}},
+	"staleness counted from the reply":    {{"r.confirm(began.Add(-age))", "r.confirm(time.Now())"}},
 	"never stale":                         {{"return errStale\n\t}\n\treturn nil", "return nil\n\t}\n\treturn nil"}},
 	"the first page is the whole":         {{"if !page.More {", "if true {"}},
 	"acknowledged before the log has it":  {{"o.queue = append(o.queue, d)\n\to.wakeSender()", "o.queue = append(o.queue, d)\n\to.wakeSender()\n\td.answer(nil)"}, {"o.sent[key] == d {", "o.sent[key] == d && false {"}},

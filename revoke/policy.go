@@ -84,6 +84,7 @@ const (
 	EventGap       EventKind = "gap"       // the log has lost entries, and is read from its beginning
 	EventRestored  EventKind = "restored"  // what the log had lost was added to it again
 	EventClock     EventKind = "clock"     // this machine's clock and the log's differ by more than five minutes: see Offset
+	EventUnsafe    EventKind = "unsafe"    // the log's server is set so that it may lose what it acknowledges: see Err
 	EventFull      EventKind = "full"      // MaxUnsent revocations wait for the log: others are not handed over
 )
 
@@ -91,7 +92,7 @@ const (
 type Event struct {
 	Kind    EventKind
 	Entries int   // of EventRestored: how many
-	Err     error // of EventFailed
+	Err     error // of EventFailed and EventUnsafe
 
 	// Offset, of EventClock, is by how much this machine's clock is ahead. While it is,
 	// the replica prunes nothing; and when that is over, it reads the log from its
