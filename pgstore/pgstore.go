@@ -12,18 +12,28 @@
 // [Store.RevokeTx] revokes in a transaction of the caller's, such as that which
 // changes a password.
 //
+// An instance needs two connections: one of the pool's at least, and one that listens for
+// hints. Reading writes nothing, so what a revocation costs does not grow with the
+// instances. Migrate needs a role that may make tables; all else one that may, of these,
+// select, insert, update and delete in PREFIX_revocations, use PREFIX_revocations_ord,
+// select and update in PREFIX_log, and select, insert and update in PREFIX_keys.
+//
 // # What the server must be configured to
 //
-//   - With synchronous_commit on, the default, what was acknowledged survives a crash
-//     of the server. With off, the last moments of it are lost.
+//   - What was acknowledged survives a crash of the server: where synchronous_commit is
+//     off, the package's own transactions have it on.
 //   - With synchronous_standby_names, it survives a failover to one of those. A
-//     failover to another standby loses what that lacks.
-//   - The connection must go to the primary, and not through a pooler that shares
-//     sessions between statements, if hints are to come (LISTEN). Without them an
-//     instance hears of a revocation with its next poll.
+//     failover to another standby loses what that lacks. Synchronous standbys also have
+//     instances notice that they read a primary which was replaced while it was cut off:
+//     one of them writes a heartbeat each second, and without one that was acknowledged
+//     they are stale. Without them nothing tells: the old primary must be fenced off.
+//   - The connection must go to the primary. Through a pooler that shares connections
+//     between transactions, as pgbouncer does, connect with default_query_exec_mode=exec;
+//     hints do not come then (LISTEN), and an instance hears of a revocation with its
+//     next poll.
 //   - Where [Store.RevokeTx] is used, idle_in_transaction_session_timeout should bound
 //     a transaction whose client has gone without a word: until the server ends it,
-//     it keeps its locks, and each reading looks again at all that was written since.
+//     it keeps its locks, and rows that were deleted since are not cleared away.
 //     The package's own transactions do not wait for their client.
 //
 // What a server loses is found out, and instances that know it give it back. It is

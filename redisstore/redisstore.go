@@ -19,7 +19,15 @@
 //     crash; with everysec, the default, up to a second of it is lost.
 //   - With replicas, [Config.Replicas] has each write wait until so many have it. A
 //     failover to one of them then loses nothing that was acknowledged; to another
-//     one it may. Redis does not choose by that, so that this is no proof.
+//     one it may. Redis does not choose by that, so that this is no proof. It also has
+//     instances notice that they read a master which was replaced while it was cut off:
+//     one of them writes a heartbeat each second, and without one that was acknowledged
+//     they are stale. Without Replicas nothing tells: the old master must be fenced off.
+//
+// A user needs the commands ping, eval, evalsha, time, hget, hset, hmget, hkeys, hdel,
+// append, getrange, del, xadd, xtrim, xrange, xrevrange and xread, with Replicas also wait,
+// on the keys PREFIX:* and {PREFIX:revocations}:*; and info, if [Store.Inspect] is to look
+// at the settings.
 //
 // What a server loses is found out, and instances that know it give it back. It is
 // lost for good only if all of them have stopped by then.

@@ -23,9 +23,9 @@ type Policy struct {
 	MaxStale time.Duration
 
 	// AcceptStale has sessions pass that a stale replica does not know to be
-	// revoked, with an event, rather than refusing all with
-	// [sealed.ErrUnverified]: copies of cookies whose owner has logged out work
-	// for as long as the log cannot be reached. A replica that has never read
+	// revoked, rather than refusing all with [sealed.ErrUnverified]; EventStale tells
+	// of it, and Status.Unverified counts them. Copies of cookies whose owner has logged
+	// out work for as long as the log cannot be reached. A replica that has never read
 	// the log to its end refuses in any case.
 	AcceptStale bool
 

@@ -37,7 +37,8 @@ type Replica struct {
 	history history
 	garbage int // see tidy
 
-	clock clock
+	clock      clock
+	unverified atomic.Int64 // see Status
 
 	mu     sync.Mutex // never held while anything waits
 	cursor string     // up to which the log was read
@@ -55,6 +56,9 @@ type Status struct {
 	Entries int           // in memory
 	Unsent  int           // revoked here, and not found in the log yet
 	Err     error         // why the last call of the log failed, or nil
+
+	// Unverified is how many sessions a stale replica has let pass, for AcceptStale.
+	Unverified int64
 
 	// Clock is by how much this machine's clock is ahead of the log's, within what a
 	// round trip hides; zero if the log does not tell.
@@ -120,8 +124,18 @@ var (
 	errStale    = fmt.Errorf("revoke: no news from the log for too long: %w", sealed.ErrUnverified)
 )
 
-// Health returns nil, or why sessions cannot be verified: for a readiness probe.
-// It is an error of a stale replica with AcceptStale as well.
+// Serving returns nil while Check answers as the policy says, for a readiness probe: the
+// log was read to its end once, and the replica is not stale, or AcceptStale is set.
+func (r *Replica) Serving() error {
+	err := r.Health()
+	if err == errStale && r.policy.AcceptStale {
+		return nil
+	}
+	return err
+}
+
+// Health returns nil, or why this replica may not know what was revoked elsewhere, for an
+// alert. With AcceptStale, a stale replica serves all the same: see Serving.
 func (r *Replica) Health() error {
 	switch read := r.read.Load(); {
 	case read == 0:
@@ -137,7 +151,7 @@ func (r *Replica) Status() Status {
 	r.mu.Lock()
 	failed := r.failed
 	r.mu.Unlock()
-	s := Status{Health: r.Health(), Entries: r.list.Len(), Unsent: r.outbox.len(), Err: failed, Clock: r.clock.offset()}
+	s := Status{Health: r.Health(), Entries: r.list.Len(), Unsent: r.outbox.len(), Err: failed, Clock: r.clock.offset(), Unverified: r.unverified.Load()}
 	if read := r.read.Load(); read != 0 {
 		s.Age = time.Since(r.start) - time.Duration(read)
 	}
@@ -152,6 +166,7 @@ func (r *Replica) Check(ctx context.Context, s sealed.Info) error {
 	}
 	health := r.Health()
 	if health == errStale && r.policy.AcceptStale {
+		r.unverified.Add(1)
 		health = nil
 	}
 	return cmp.Or(health, err)
