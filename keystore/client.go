@@ -103,17 +103,35 @@ func Read(ctx context.Context, store Store, wrapping []sealed.Key) (Document, er
 		return Document{}, fmt.Errorf("keystore: loading: %w", err)
 	}
 	if b == nil {
-		return Document{}, errEmpty
+		return Document{}, ErrEmpty
 	}
 	d, err := c.wrap.open(b)
 	return Document{d.revision, d.wrappingID, ringEntries(d.entries, 0)}, err
 }
 
-var errEmpty = errors.New("keystore: the store holds no keys")
+// ErrEmpty says that a store holds no keys, and that nobody has allowed to make them.
+var ErrEmpty = errors.New("keystore: the store holds no keys: if it is the right one, make the first with Init, with \"sealed keys init\", or with Policy.CreateIfEmpty")
 
-// Rotate publishes a new key that will seal after lead, and returns its ID. In an
-// empty store it makes the first key, which seals at once. Every instance must
-// read the key within lead; a lead of 0 is for a single instance.
+// Init makes the first key of a store, which seals at once, and returns its ID. It is an
+// error if there are keys.
+func Init(ctx context.Context, store Store, wrapping []sealed.Key) (keyID string, err error) {
+	c, err := newClient(store, wrapping)
+	if err != nil {
+		return "", err
+	}
+	r := rotation{}
+	err = c.reconcile(ctx, func(d document) ([]entry, error) {
+		if len(d.entries) > 0 && (r.id() == "" || find(d.entries, r.id()) < 0) {
+			return nil, errors.New("keystore: the store holds keys already")
+		}
+		return r.apply(d.entries, time.Now().UnixMilli()), nil
+	})
+	return r.id(), err
+}
+
+// Rotate publishes a new key that will seal after lead, and returns its ID. Every
+// instance must read the key within lead; a lead of 0 is for a single instance. An empty
+// store is ErrEmpty.
 func Rotate(ctx context.Context, store Store, wrapping []sealed.Key, lead time.Duration) (keyID string, err error) {
 	if lead < 0 {
 		return "", fmt.Errorf("keystore: negative lead %v", lead)
@@ -124,6 +142,9 @@ func Rotate(ctx context.Context, store Store, wrapping []sealed.Key, lead time.D
 	}
 	r := rotation{lead: lead}
 	err = c.reconcile(ctx, func(d document) ([]entry, error) {
+		if len(d.entries) == 0 {
+			return nil, ErrEmpty
+		}
 		return r.apply(d.entries, time.Now().UnixMilli()), nil
 	})
 	return r.id(), err
@@ -161,7 +182,7 @@ func edit(ctx context.Context, store Store, wrapping []sealed.Key, change func([
 	}
 	return c.reconcile(ctx, func(d document) ([]entry, error) {
 		if len(d.entries) == 0 {
-			return nil, errEmpty
+			return nil, ErrEmpty
 		}
 		return change(d.entries, time.Now().UnixMilli())
 	})

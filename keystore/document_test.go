@@ -226,7 +226,7 @@ func TestDocumentFollowsTheFormat(t *testing.T) {
 	var m keystore.Memory
 	wrapping := []sealed.Key{sealed.GenerateKey()}
 	before := time.Now().UnixMilli()
-	id, err := keystore.Rotate(t.Context(), &m, wrapping, time.Hour)
+	id, err := keystore.Init(t.Context(), &m, wrapping)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,9 @@ func ExampleOpen() {
 	var programs []*sealed.Manager[string]
 	for range 2 {
 		keys, err := keystore.Open(ctx, store, wrapping, keystore.Policy{
-			Retain:  31 * 24 * time.Hour, // no session lasts longer than 30 days
-			Observe: func(e keystore.Event) { fmt.Println("a key was", e.Kind) },
+			CreateIfEmpty: true,
+			Retain:        31 * 24 * time.Hour, // no session lasts longer than 30 days
+			Observe:       func(e keystore.Event) { fmt.Println("a key was", e.Kind) },
 		})
 		if err != nil {
 			log.Fatal(err)
@@ -56,7 +57,7 @@ func ExampleOpen() {
 // A key that may be known to others ends with all that was sealed under it.
 func ExampleSyncer_Revoke() {
 	ctx := context.Background()
-	keys, err := keystore.Open(ctx, new(keystore.Memory), []sealed.Key{sealed.GenerateKey()}, keystore.Policy{})
+	keys, err := keystore.Open(ctx, new(keystore.Memory), []sealed.Key{sealed.GenerateKey()}, keystore.Policy{CreateIfEmpty: true})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -38,6 +38,13 @@ type Policy struct {
 	// that is down is likelier than a stolen key. At least three times Poll.
 	MaxStale time.Duration
 
+	// CreateIfEmpty lets [Open] make the first key if the store holds none. Default no:
+	// an empty store is [ErrEmpty] then, since a mistyped name, or a store that has lost its
+	// data, would give this instance keys of its own, and every visitor two halves of a
+	// site that log each other's out. Make the first key with [Init], or the command
+	// "sealed keys init".
+	CreateIfEmpty bool
+
 	// Observe is told what happens, one call at a time. It must not call the
 	// Syncer, and should return soon: the synchronisation waits for it.
 	Observe func(Event)
@@ -101,7 +108,7 @@ func (p Policy) conflicts() (errs []error) {
 // EventKind says what happened.
 type EventKind string
 
-// What [Policy.Observe] is told. The last three call for somebody to look.
+// What [Policy.Observe] is told. The last four call for somebody to look.
 const (
 	EventCreated    EventKind = "created"     // this instance published a new key
 	EventLearned    EventKind = "learned"     // a key was read for the first time
@@ -109,6 +116,7 @@ const (
 	EventRemoved    EventKind = "removed"     // a key was dropped: no session can need it
 	EventRolledBack EventKind = "rolled back" // the store holds an older document than before; it gets its keys back
 	EventFailed     EventKind = "failed"      // the store could not be read or written
+	EventConflict   EventKind = "conflict"    // others drop a key that this policy keeps: their Retain is shorter, and they have their way
 	EventLate       EventKind = "late"        // a key should have been replaced, Lead ago, and goes on
 )
 

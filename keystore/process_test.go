@@ -50,7 +50,8 @@ func serve(path, wrappingText string) error {
 		return err
 	}
 	keys, err := keystore.Open(context.Background(), keystore.NewFile(path), wrapping, keystore.Policy{
-		RotateEvery: time.Second, Lead: time.Second, Retain: 15 * time.Second, Poll: 200 * time.Millisecond,
+		CreateIfEmpty: true,
+		RotateEvery:   time.Second, Lead: time.Second, Retain: 15 * time.Second, Poll: 200 * time.Millisecond,
 	})
 	if err != nil {
 		return err

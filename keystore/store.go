@@ -6,7 +6,7 @@
 // [Open] starts a [Syncer], whose keyring goes to [sealed.New]:
 //
 //	wrapping, err := keystore.ParseWrapping(os.Getenv("SESSION_WRAPPING_KEY"))
-//	keys, err := keystore.Open(ctx, keystore.NewFile("/var/lib/app/session-keys"), wrapping, keystore.Policy{})
+//	keys, err := keystore.Open(ctx, keystore.NewFile("/var/lib/app/session-keys"), wrapping, keystore.Policy{CreateIfEmpty: true})
 //	defer keys.Close()
 //	sessions, err := sealed.New(keys.Keyring(), sealed.Config[Session]{})
 //
@@ -21,7 +21,7 @@
 // one whose token names a key that this instance does not know, and that one for
 // a quarter of a second at most.
 //
-// [Read], [Rotate], [Revoke] and [Prune] work on a store without a Syncer, for
+// [Init], [Read], [Rotate], [Revoke] and [Prune] work on a store without a Syncer, for
 // tools: the command sealed uses them.
 package keystore
 

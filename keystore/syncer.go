@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,8 @@ type Syncer struct {
 	keys      sync.Mutex
 	known     []entry         // as read from the store, with what was revoked here
 	published map[string]bool // IDs of keys that the reconciliation under way has tried to publish
+	stored    []entry         // as read from the store last
+	dropped   map[string]int  // by ID: how often others have dropped a key that this instance keeps
 	dead      atomic.Bool     // all keys are revoked, and the ring has no way to say so
 
 	mu         sync.Mutex // never held while anything waits
@@ -58,9 +61,9 @@ type Status struct {
 	Err           error            // why the last reconciliation with the store failed, or nil
 }
 
-// Open reads the keys of store, makes the first if there is none, and keeps a
-// keyring equal to them until Close. The document is sealed under the first of
-// the wrapping keys; all of them open it.
+// Open reads the keys of store, and keeps a keyring equal to them until Close. The
+// document is sealed under the first of the wrapping keys; all of them open it. An empty
+// store is [ErrEmpty], unless the policy has CreateIfEmpty.
 //
 // A store that cannot be read is an error: without its keys an instance could
 // only reject everybody. So is a store that cannot be written while it holds no
@@ -82,6 +85,7 @@ func open(ctx context.Context, store Store, wrapping []sealed.Key, policy Policy
 	s := &Syncer{
 		client: c, policy: policy, ring: ring, feed: feed, skew: skew,
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		dropped: map[string]int{},
 	}
 	c.rewrap = true
 	if err := s.Refresh(ctx); err != nil && len(s.ring.Keys()) == 0 {
@@ -249,6 +253,9 @@ func (s *Syncer) reconcile(ctx context.Context, change func([]entry, int64) []en
 		if d.revision < s.client.revision {
 			s.observe(Event{Kind: EventRolledBack})
 		}
+		if len(d.entries) == 0 && len(s.known) == 0 && !s.policy.CreateIfEmpty {
+			return nil, ErrEmpty
+		}
 		// What this instance has read earlier goes back into a store that
 		// lost it. What it is about to publish is not used before it was read.
 		now := s.now().UnixMilli()
@@ -256,7 +263,7 @@ func (s *Syncer) reconcile(ctx context.Context, change func([]entry, int64) []en
 		s.adopt(read)
 		s.confirm(d, asked)
 		asked = time.Now()
-		want := plan(change(read, now), now, s.policy)
+		want := s.yield(d, plan(change(read, now), now, s.policy))
 		for _, e := range want {
 			if find(read, e.id()) < 0 {
 				s.published[e.id()] = true
@@ -269,6 +276,31 @@ func (s *Syncer) reconcile(ctx context.Context, change func([]entry, int64) []en
 	}
 	s.report(err)
 	return err
+}
+
+// yielding is how often a key is put back into the store that others have dropped.
+const yielding = 2
+
+// yield takes the keys out of want that others drop again and again: their policy keeps
+// keys for a shorter time, and to put them back each time would have all write in turns. A
+// store that has lost a key has it back after the first time. The caller has keys locked.
+func (s *Syncer) yield(d document, want []entry) []entry {
+	if d.revision > s.client.revision { // somebody has written
+		for _, e := range s.stored {
+			if find(d.entries, e.id()) < 0 {
+				s.dropped[e.id()]++
+			}
+		}
+	}
+	s.stored = d.entries
+	return slices.DeleteFunc(slices.Clone(want), func(e entry) bool {
+		yields := s.dropped[e.id()] > yielding && find(d.entries, e.id()) < 0
+		if yields && s.dropped[e.id()] == yielding+1 {
+			s.dropped[e.id()]++ // told
+			s.observe(Event{Kind: EventConflict, KeyID: e.id()})
+		}
+		return yields
+	})
 }
 
 // adopt makes the ring hold entries, in one step. The caller has keys locked.

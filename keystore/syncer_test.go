@@ -85,12 +85,13 @@ func (r *recorder) count(kind keystore.EventKind) (n int) {
 }
 
 // quick is a policy that lets a test see a whole life of a key.
-var quick = keystore.Policy{RotateEvery: time.Hour, Lead: 10 * time.Minute, Retain: 3 * time.Hour, Poll: time.Minute}
+var quick = keystore.Policy{RotateEvery: time.Hour, Lead: 10 * time.Minute, Retain: 3 * time.Hour, Poll: time.Minute, CreateIfEmpty: true}
 
 func newWrapping() []sealed.Key { return []sealed.Key{sealed.GenerateKey()} }
 
 func mustOpen(t *testing.T, store keystore.Store, wrapping []sealed.Key, policy keystore.Policy) *keystore.Syncer {
 	t.Helper()
+	policy.CreateIfEmpty = true
 	s, err := keystore.Open(t.Context(), store, wrapping, policy)
 	if err != nil {
 		t.Fatal(err)
@@ -468,6 +469,101 @@ func TestCloseInAnExchange(t *testing.T) {
 		s.Close()
 		if n := events.count(keystore.EventFailed); n > 0 || s.Status().Err != nil {
 			t.Errorf("told of %d failures, status %v", n, s.Status().Err)
+		}
+	})
+}
+
+// A mistyped name, or a store that has lost its data, makes no second fleet.
+func TestEmptyStoreIsAnError(t *testing.T) {
+	var store keystore.Memory
+	wrapping := newWrapping()
+	policy := quick
+	policy.CreateIfEmpty = false
+	if _, err := keystore.Open(t.Context(), &store, wrapping, policy); !errors.Is(err, keystore.ErrEmpty) || !strings.Contains(err.Error(), "sealed keys init") {
+		t.Errorf("Open: %v, want ErrEmpty", err)
+	}
+	if document, _, err := store.Load(t.Context()); document != nil || err != nil {
+		t.Errorf("Open has written to it: %v", err)
+	}
+	id, err := keystore.Init(t.Context(), &store, wrapping)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := keystore.Open(t.Context(), &store, wrapping, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if keys := s.Keyring().Keys(); len(keys) != 2 || keys[1].ID != id || keys[1].State != sealed.KeyPrimary { // and its successor
+		t.Errorf("%+v, want %s", keys, id)
+	}
+	if _, err := keystore.Init(t.Context(), &store, wrapping); err == nil || errors.Is(err, keystore.ErrEmpty) {
+		t.Errorf("Init of a store with keys: %v", err)
+	}
+	// One that runs gives an emptied store its keys back.
+	version := ""
+	if _, version, err = store.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Save(t.Context(), nil, version); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Refresh(t.Context()); err != nil {
+		t.Errorf("Refresh of an emptied store: %v", err)
+	}
+	if d, err := keystore.Read(t.Context(), &store, wrapping); err != nil || len(d.Keys) != 2 {
+		t.Errorf("the store has %d keys, %v", len(d.Keys), err)
+	}
+}
+
+// saving counts the writes of a store.
+type saving struct {
+	keystore.Memory
+	saves atomic.Int32
+}
+
+func (s *saving) Save(ctx context.Context, document []byte, version string) (string, error) {
+	s.saves.Add(1)
+	return s.Memory.Save(ctx, document, version)
+}
+
+// Two policies in one fleet, as while a new version is rolled out, do not write in turns.
+func TestTwoPoliciesConverge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store saving
+		wrapping := newWrapping()
+		var conflicts atomic.Int32
+		blue, green := quick, quick
+		blue.Retain, green.Retain = 20*time.Hour, 90*time.Minute
+		blue.Observe = func(e keystore.Event) {
+			if e.Kind == keystore.EventConflict {
+				conflicts.Add(1)
+			}
+		}
+		a, b := mustOpen(t, &store, wrapping, blue), mustOpen(t, &store, wrapping, green)
+		defer a.Close()
+		defer b.Close()
+		m := manager(t, a)
+		token, err := m.Seal("alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(12 * time.Hour)
+		before := store.saves.Load()
+		time.Sleep(6 * time.Hour)
+		// A rotation an hour is two writes, the new key and the old one that goes, and a
+		// few more until one has yielded.
+		if n := store.saves.Load() - before; n > 6*8 {
+			t.Errorf("%d writes in six hours, with six rotations", n)
+		}
+		if conflicts.Load() == 0 {
+			t.Error("nobody was told that the policies differ")
+		}
+		if got, _, err := m.Open(t.Context(), token); err != nil || got != "alice" {
+			t.Errorf("where keys are kept for twenty hours, after eighteen: %q, %v", got, err)
+		}
+		if a.Status().Err != nil || b.Status().Err != nil {
+			t.Errorf("%v, %v", a.Status().Err, b.Status().Err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package keystore_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -29,6 +30,7 @@ func TestPolicy(t *testing.T) {
 		"all of it":          {keystore.Policy{Lead: time.Second, Poll: time.Minute, RotateEvery: time.Millisecond, MaxStale: -1}, []string{"Lead", "RotateEvery", "MaxStale", "Retain"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			tc.policy.CreateIfEmpty = true
 			s, err := keystore.Open(t.Context(), new(keystore.Memory), newWrapping(), tc.policy)
 			if err == nil {
 				s.Close()
@@ -59,7 +61,10 @@ func TestTools(t *testing.T) {
 		if err := keystore.Prune(t.Context(), &store, wrapping, time.Hour); err == nil {
 			t.Error("Prune of an empty store: no error")
 		}
-		first, err := keystore.Rotate(t.Context(), &store, wrapping, time.Hour)
+		if _, err := keystore.Rotate(t.Context(), &store, wrapping, time.Hour); !errors.Is(err, keystore.ErrEmpty) {
+			t.Errorf("Rotate in an empty store: %v", err)
+		}
+		first, err := keystore.Init(t.Context(), &store, wrapping)
 		if err != nil {
 			t.Fatal(err)
 		}

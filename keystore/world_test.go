@@ -282,7 +282,7 @@ func (w *world) start() {
 	i := &instance{w: w, name: fmt.Sprint("i", w.names), started: time.Now(), seen: map[string]bool{}, revoked: map[string]bool{}}
 	w.names++
 	skew := time.Duration(w.rng.Int64N(int64(2*simSkew))) - simSkew
-	policy := keystore.Policy{RotateEvery: simRotate, Lead: simLead, Retain: simRetain, Poll: simPoll, MaxStale: simStale}
+	policy := keystore.Policy{RotateEvery: simRotate, Lead: simLead, Retain: simRetain, Poll: simPoll, MaxStale: simStale, CreateIfEmpty: true}
 	var err error
 	if i.keys, err = keystore.OpenSkewed(w.t.Context(), i, w.wrap, policy, skew); err != nil {
 		w.breaks("an instance cannot start: %v", err)

@@ -6,7 +6,7 @@
 //	store, err := pgstore.New(pool, pgstore.Config{})
 //	err = store.Migrate(ctx)
 //	revocations, err := revoke.Follow(store, revoke.Policy{})
-//	keys, err := keystore.Open(ctx, store, wrapping, keystore.Policy{})
+//	keys, err := keystore.Open(ctx, store, wrapping, keystore.Policy{CreateIfEmpty: true})
 //
 // No request asks the database: each instance follows it from memory.
 // [Store.RevokeTx] revokes in a transaction of the caller's, such as that which

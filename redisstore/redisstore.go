@@ -5,7 +5,7 @@
 //	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
 //	store, err := redisstore.New(client, redisstore.Config{})
 //	revocations, err := revoke.Follow(store, revoke.Policy{})
-//	keys, err := keystore.Open(ctx, store, wrapping, keystore.Policy{})
+//	keys, err := keystore.Open(ctx, store, wrapping, keystore.Policy{CreateIfEmpty: true})
 //
 // No request asks Redis: each instance follows it from memory.
 //

@@ -229,7 +229,7 @@ func TestKeysOnRedis(t *testing.T) {
 	wrapping := []sealed.Key{sealed.GenerateKey()}
 	var managers []*sealed.Manager[string]
 	for range 2 {
-		keys, err := keystore.Open(t.Context(), connect(t, server.Addr, redisstore.Config{}), wrapping, keystore.Policy{})
+		keys, err := keystore.Open(t.Context(), connect(t, server.Addr, redisstore.Config{}), wrapping, keystore.Policy{CreateIfEmpty: true})
 		if err != nil {
 			t.Fatal(err)
 		}

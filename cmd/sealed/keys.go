@@ -18,7 +18,7 @@ import (
 	"example.com/sealed/keystore"
 )
 
-const keysHelp = `Usage: sealed keys list|rotate|revoke|prune FILE
+const keysHelp = `Usage: sealed keys init|list|rotate|revoke|prune FILE
 
 Looks after a key file of the package keystore. Programs that use the file see a
 change with their next refresh, within a minute by default; they also rotate and
@@ -26,8 +26,9 @@ prune by themselves. The document in the file is sealed under a wrapping key, fr
 SESSION_WRAPPING_KEY or from the file of -wrapping: several keys separated by white
 space or commas, of which the first seals.
 
+  init FILE             make the file, with the first key
   list FILE             each key's ID, state and times, and no secret
-  rotate FILE           add a key, which seals after -lead; make the file if there is none
+  rotate FILE           add a key, which seals after -lead
   revoke FILE ID...     mark keys as compromised: nothing sealed under them opens again
   revoke -all FILE      all of them, for when the file and its wrapping key are known
   prune FILE            drop keys whose successor has sealed for -retain
@@ -57,10 +58,10 @@ func (p *program) keys(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(rest) == 0 {
-		return p.misused("sealed keys needs a command: list, rotate, revoke or prune")
+		return p.misused("sealed keys needs a command: init, list, rotate, revoke or prune")
 	}
-	if !slices.Contains([]string{"list", "rotate", "revoke", "prune"}, rest[0]) {
-		return p.misused("no command \"keys %s\"; there are list, rotate, revoke and prune", rest[0])
+	if !slices.Contains([]string{"init", "list", "rotate", "revoke", "prune"}, rest[0]) {
+		return p.misused("no command \"keys %s\"; there are init, list, rotate, revoke and prune", rest[0])
 	}
 	if len(rest) < 2 {
 		return p.misused("sealed keys %s needs a key file", rest[0])
@@ -85,6 +86,8 @@ func (p *program) keys(ctx context.Context, args []string) error {
 		return err
 	}
 	switch c.name {
+	case "init":
+		return c.init(ctx)
 	case "rotate":
 		return c.rotate(ctx)
 	case "revoke":
@@ -180,6 +183,14 @@ func statesOf(keys []sealed.KeyEntry) map[string]sealed.KeyState {
 		states[k.ID] = k.State
 	}
 	return states
+}
+
+func (c *keyCommand) init(ctx context.Context) error {
+	id, err := keystore.Init(ctx, c.store, c.wrapping)
+	if err == nil {
+		_, err = fmt.Fprintf(c.p.stdout, "Made %s, which seals from now on.\n", id)
+	}
+	return err
 }
 
 func (c *keyCommand) rotate(ctx context.Context) error {

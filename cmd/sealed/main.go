@@ -1,7 +1,7 @@
 // Command sealed makes keys, looks after key files, and looks into cookies.
 //
 //	sealed key
-//	sealed keys list|rotate|revoke|prune FILE
+//	sealed keys init|list|rotate|revoke|prune FILE
 //	sealed inspect < COOKIE
 //
 // Run it with -h for help. Secrets come from files, the environment and standard
@@ -24,6 +24,7 @@ import (
 const usage = `Usage: sealed COMMAND
 
   sealed key                        print a new key
+  sealed keys init FILE             make a key file, with the first key
   sealed keys list FILE             list the keys of a key file
   sealed keys rotate FILE           add a key, which seals after a lead
   sealed keys revoke FILE ID...     mark keys as compromised: they never open again

@@ -134,9 +134,15 @@ func keyFile(t *testing.T, leads ...string) (file string, env, ids []string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "keys")
 	env = []string{"SESSION_WRAPPING_KEY=" + sealed.GenerateKey().Text()}
-	for _, lead := range leads {
-		r := run(t, env, "", "keys", "rotate", "-lead", lead, file)
-		r.want(t, 0, "Added ")
+	for n, lead := range leads {
+		r := run(t, env, "", "keys", "init", file)
+		if n == 0 {
+			r.want(t, 0, "Made ")
+		} else {
+			r.want(t, 1, "holds keys already")
+			r = run(t, env, "", "keys", "rotate", "-lead", lead, file)
+			r.want(t, 0, "Added ")
+		}
 		ids = append(ids, regexp.MustCompile(`[0-9a-f]{8}`).FindString(r.out))
 	}
 	return file, env, ids
@@ -204,6 +210,7 @@ func TestKeysErrors(t *testing.T) {
 	for _, command := range []string{"list", "prune"} {
 		run(t, env, "", "keys", command, file+"x").want(t, 1, "no file")
 	}
+	run(t, env, "", "keys", "rotate", file+"x").want(t, 1, "sealed keys init")
 	run(t, env, "", "keys", "revoke", file+"x", "00000000").want(t, 1, "no file")
 	if _, err := os.Stat(file + "x"); err == nil {
 		t.Error("a command made a file")

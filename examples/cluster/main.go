@@ -101,7 +101,8 @@ func (c *cluster) start(ctx context.Context, name string) error {
 		return err
 	}
 	policy := keystore.Policy{ // quick, so that one can watch
-		RotateEvery: 7 * 24 * time.Hour, Lead: 5 * time.Second, Retain: app.LongestLife + 24*time.Hour, Poll: time.Second,
+		CreateIfEmpty: true, // the demo starts with an empty Redis
+		RotateEvery:   7 * 24 * time.Hour, Lead: 5 * time.Second, Retain: app.LongestLife + 24*time.Hour, Poll: time.Second,
 		Observe: func(e keystore.Event) { log.Info("keys", "event", e.Kind, "key", e.KeyID, "error", e.Err) },
 	}
 	i := &instance{name: name}

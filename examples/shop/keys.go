@@ -46,10 +46,11 @@ func openFile(ctx context.Context, file string, store newStore, log *slog.Logger
 		return config, nil, err
 	}
 	policy := keystore.Policy{ // quick, so that one can watch a key being pending
-		RotateEvery: 7 * 24 * time.Hour,
-		Lead:        5 * time.Second,
-		Retain:      app.LongestLife + 24*time.Hour,
-		Poll:        time.Second,
+		CreateIfEmpty: true, // the demo makes its file
+		RotateEvery:   7 * 24 * time.Hour,
+		Lead:          5 * time.Second,
+		Retain:        app.LongestLife + 24*time.Hour,
+		Poll:          time.Second,
 		Observe: func(e keystore.Event) {
 			level := slog.LevelInfo
 			if e.Err != nil || e.Kind == keystore.EventRolledBack || e.Kind == keystore.EventLate {
