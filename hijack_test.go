@@ -152,10 +152,11 @@ func TestHijackedResponseAfterAnEarlyOneGetsTheCookie(t *testing.T) {
 func TestHijackedConnectionWithoutAResponsePassesThrough(t *testing.T) {
 	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
 	for what, written := range map[string]string{
-		"another protocol":  "SSH-2.0-x\r\n\r\n",
-		"much of a header":  "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10),
-		"part of a header":  "HTTP/1.1 200 OK\r\nX: y",
-		"less than a token": "HT",
+		"another protocol":   "SSH-2.0-x\r\n\r\n",
+		"much of a header":   "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10),
+		"more than a header": "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10) + "\r\n\r\n",
+		"part of a header":   "HTTP/1.1 200 OK\r\nX: y",
+		"less than a token":  "HT",
 	} {
 		got := hijacked(t, m, true, func(conn net.Conn, _ *bufio.ReadWriter) {
 			for part := written; part != ""; {

@@ -264,8 +264,8 @@ func TestSealAndOpenNeedAPurpose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, _, err := m.Open(t.Context(), token); err == nil || s.User != "" {
-		t.Errorf("Open: %+v, %v, want an error", s, err)
+	if s, _, err := m.Open(t.Context(), token); err == nil || s.User != "" || !strings.Contains(err.Error(), "Config.Purpose") {
+		t.Errorf("Open: %+v, %v, want an error about Config.Purpose", s, err)
 	}
 }
 
