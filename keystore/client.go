@@ -22,6 +22,7 @@ type client struct {
 	wrap     wrapper
 	revision uint64 // the highest that was read
 	rewrap   bool   // whether to re-encrypt the document if another wrapping key seals it
+	last     []byte // the document as it was read last
 }
 
 func newClient(store Store, wrapping []sealed.Key) (*client, error) {
@@ -51,6 +52,7 @@ func (c *client) reconcile(ctx context.Context, change func(document) ([]entry, 
 		if err != nil {
 			return err
 		}
+		c.last = b
 		c.revision = max(c.revision, read.revision)
 		under := c.under(read)
 		if equal(want, read.entries) && (b == nil || read.wrappingID == under.id) {
@@ -64,7 +66,9 @@ func (c *client) reconcile(ctx context.Context, change func(document) ([]entry, 
 		if err != nil {
 			return err
 		}
-		_, failed = c.store.Save(ctx, next, version)
+		if _, failed = c.store.Save(ctx, next, version); errors.Is(failed, ErrReadOnly) {
+			return ErrReadOnly
+		}
 	}
 	if failed == nil {
 		failed = errors.New("the store does not keep what it acknowledges")

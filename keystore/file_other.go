@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-const openExact = 0
+const openExact, openNow = 0, 0
 
 // tryLock fails: without flock a File keeps no keys.
 func tryLock(*os.File) (bool, error) { return false, errors.ErrUnsupported }

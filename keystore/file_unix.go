@@ -9,8 +9,11 @@ import (
 	"syscall"
 )
 
-// openExact has open follow no symbolic link, and not wait for a pipe's other end.
-const openExact = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+// openExact has open follow no symbolic link, too.
+const openExact = syscall.O_NOFOLLOW | openNow
+
+// openNow has open not wait for a pipe's other end.
+const openNow = syscall.O_NONBLOCK
 
 // tryLock takes an exclusive lock on file, if nobody has it. Closing the file
 // gives it back.

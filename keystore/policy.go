@@ -45,6 +45,17 @@ type Policy struct {
 	// "sealed keys init".
 	CreateIfEmpty bool
 
+	// Wait is how long [Open] tries again while the store cannot be read. Default not at
+	// all.
+	Wait time.Duration
+
+	// Cache is a file in which this instance keeps a copy of the document, sealed as it
+	// is in the store, to start from while that cannot be read. Default none. Each
+	// instance needs one of its own, on a disk that outlives it. The age of the copy
+	// counts towards MaxStale: without that, a key that was revoked while the instance
+	// was away opens sessions until the store is back.
+	Cache string
+
 	// Observe is told what happens, one call at a time. It must not call the
 	// Syncer, and should return soon: the synchronisation waits for it.
 	Observe func(Event)
@@ -99,6 +110,9 @@ func (p Policy) conflicts() (errs []error) {
 	if p.Retain/p.RotateEvery >= maxKeys/2 {
 		errs = append(errs, fmt.Errorf("the Retain %v with RotateEvery %v takes more than %d keys", p.Retain, p.RotateEvery, maxKeys/2))
 	}
+	if p.Wait < 0 {
+		errs = append(errs, fmt.Errorf("the Wait %v is negative", p.Wait))
+	}
 	if p.MaxStale != 0 && p.MaxStale < 3*p.Poll {
 		errs = append(errs, fmt.Errorf("the MaxStale %v is less than three times Poll %v: a late read would log everybody out", p.MaxStale, p.Poll))
 	}
@@ -108,7 +122,7 @@ func (p Policy) conflicts() (errs []error) {
 // EventKind says what happened.
 type EventKind string
 
-// What [Policy.Observe] is told. The last four call for somebody to look.
+// What [Policy.Observe] is told. The last five call for somebody to look.
 const (
 	EventCreated    EventKind = "created"     // this instance published a new key
 	EventLearned    EventKind = "learned"     // a key was read for the first time
@@ -116,6 +130,7 @@ const (
 	EventRemoved    EventKind = "removed"     // a key was dropped: no session can need it
 	EventRolledBack EventKind = "rolled back" // the store holds an older document than before; it gets its keys back
 	EventFailed     EventKind = "failed"      // the store could not be read or written
+	EventCached     EventKind = "cached"      // Open took the keys from the copy in Policy.Cache
 	EventConflict   EventKind = "conflict"    // others drop a key that this policy keeps: their Retain is shorter, and they have their way
 	EventLate       EventKind = "late"        // a key should have been replaced, Lead ago, and goes on
 )

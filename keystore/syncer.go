@@ -42,6 +42,7 @@ type Syncer struct {
 	published map[string]bool // IDs of keys that the reconciliation under way has tried to publish
 	stored    []entry         // as read from the store last
 	dropped   map[string]int  // by ID: how often others have dropped a key that this instance keeps
+	cached    string          // the version of what is in Policy.Cache
 	dead      atomic.Bool     // all keys are revoked, and the ring has no way to say so
 
 	mu         sync.Mutex // never held while anything waits
@@ -65,8 +66,8 @@ type Status struct {
 // document is sealed under the first of the wrapping keys; all of them open it. An empty
 // store is [ErrEmpty], unless the policy has CreateIfEmpty.
 //
-// A store that cannot be read is an error: without its keys an instance could
-// only reject everybody. So is a store that cannot be written while it holds no
+// A store that cannot be read is an error, unless the policy has a Cache: without its
+// keys an instance could only reject everybody. So is a store that cannot be written while it holds no
 // key that seals.
 func Open(ctx context.Context, store Store, wrapping []sealed.Key, policy Policy) (*Syncer, error) {
 	return open(ctx, store, wrapping, policy, 0)
@@ -88,7 +89,7 @@ func open(ctx context.Context, store Store, wrapping []sealed.Key, policy Policy
 		dropped: map[string]int{},
 	}
 	c.rewrap = true
-	if err := s.Refresh(ctx); err != nil && len(s.ring.Keys()) == 0 {
+	if err := s.openFirst(ctx); err != nil {
 		return nil, err
 	}
 	running, cancel := context.WithCancel(context.Background())
@@ -177,9 +178,16 @@ func (s *Syncer) refreshed() {
 // now is the time by this instance's clock.
 func (s *Syncer) now() time.Time { return time.Now().Add(s.skew) }
 
-// Refresh reads the store now, and writes what it lacks. The error says why that
-// failed; the keyring then goes on with what was read last.
+// Refresh reads the store now, and writes what it lacks, unless it is read-only. The
+// error says why that failed; the keyring then goes on with what was read last.
 func (s *Syncer) Refresh(ctx context.Context) error {
+	if err := s.refresh(ctx); !errors.Is(err, ErrReadOnly) {
+		return err
+	}
+	return nil
+}
+
+func (s *Syncer) refresh(ctx context.Context) error {
 	return s.reconcile(ctx, func(entries []entry, _ int64) []entry { return entries })
 }
 
@@ -197,7 +205,7 @@ func (s *Syncer) Rotate(ctx context.Context) (keyID string, err error) {
 // session under the keys ends. An unknown ID is an error, and then nothing is
 // changed.
 //
-// If the store fails the error says so. The keys are revoked here all the same, at
+// If the store fails, or is read-only, the error says so. The keys are revoked here all the same, at
 // once, and the store is told when it can be reached. Until then an older key seals, or
 // the successor does so early; if no key is left, every session is
 // [sealed.ErrUnverified].
@@ -209,7 +217,7 @@ func (s *Syncer) Revoke(ctx context.Context, keyIDs ...string) error {
 	if err != nil {
 		return err
 	}
-	return s.Refresh(ctx)
+	return s.refresh(ctx)
 }
 
 // revokeHere waits for no reconciliation: one that hangs must not keep a stolen key
@@ -273,6 +281,11 @@ func (s *Syncer) reconcile(ctx context.Context, change func([]entry, int64) []en
 	})
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return err // Close, or a caller who has gone: it is not the store's fault
+	}
+	if err == nil || errors.Is(err, ErrReadOnly) {
+		s.cache(asked)
+		s.report(nil)
+		return err
 	}
 	s.report(err)
 	return err

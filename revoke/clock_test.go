@@ -58,18 +58,18 @@ func TestAClockThatIsRightAgainReadsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log clocked
 		log.ahead.Store(-int64(24 * time.Hour))
-		reads := 0
-		counted := &counting{Log: &log, begin: func() { reads++ }}
+		var reads atomic.Int32
+		counted := &counting{Log: &log, begin: func() { reads.Add(1) }}
 		r := ready(t, counted, revoke.Policy{})
 		if err := r.Revoke(t.Context(), sealed.Revocation{ID: id(1), Until: time.Now().Add(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		before := reads
+		before := reads.Load()
 		log.ahead.Store(0)
 		time.Sleep(time.Minute)
-		if reads != before+1 {
-			t.Errorf("the log was read from its beginning %d times, want once", reads-before)
+		if n := reads.Load() - before; n != 1 {
+			t.Errorf("the log was read from its beginning %d times, want once", n)
 		}
 	})
 }
@@ -91,7 +91,7 @@ func (c *counting) Read(ctx context.Context, cursor string) (revoke.Page, error)
 func TestALostEndIsReadFromWhereItIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, full := lossyOf(t, 1000)
-		counted := &counting{Log: log, begin: func() { *full++ }}
+		counted := &counting{Log: log, begin: func() { full.Add(1) }}
 		var events recorder
 		r := ready(t, counted, revoke.Policy{Observe: events.observe})
 		for n := range 100 {
@@ -100,25 +100,25 @@ func TestALostEndIsReadFromWhereItIsThere(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		*full = 0
+		full.Store(0)
 		log.Lose(1080)
 		time.Sleep(10 * time.Second)
-		if *full != 0 || events.count(revoke.EventGap) != 1 || events.count(revoke.EventRestored) != 1 || r.Health() != nil {
-			t.Errorf("read from the beginning %d times; %d gaps, %d restored; %v", *full, events.count(revoke.EventGap), events.count(revoke.EventRestored), r.Health())
+		if full.Load() != 0 || events.count(revoke.EventGap) != 1 || events.count(revoke.EventRestored) != 1 || r.Health() != nil {
+			t.Errorf("read from the beginning %d times; %d gaps, %d restored; %v", full.Load(), events.count(revoke.EventGap), events.count(revoke.EventRestored), r.Health())
 		}
 		if n := len(entries(t, log)); n != 1100 {
 			t.Errorf("the log has %d entries, want all 1100 again", n)
 		}
 		log.Lose(10)
 		time.Sleep(10 * time.Second)
-		if *full != 1 || len(entries(t, log)) < 1100 {
-			t.Errorf("when all but ten are lost: read from the beginning %d times, %d entries", *full, len(entries(t, log)))
+		if full.Load() != 1 || len(entries(t, log)) < 1100 {
+			t.Errorf("when all but ten are lost: read from the beginning %d times, %d entries", full.Load(), len(entries(t, log)))
 		}
 	})
 }
 
 // lossyOf returns a log with n entries, and a counter.
-func lossyOf(t *testing.T, n int) (*revoketest.Lossy, *int) {
+func lossyOf(t *testing.T, n int) (*revoketest.Lossy, *atomic.Int32) {
 	t.Helper()
 	log := new(revoketest.Lossy)
 	var all []sealed.Revocation
@@ -128,5 +128,5 @@ func lossyOf(t *testing.T, n int) (*revoketest.Lossy, *int) {
 	if err := log.Append(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
-	return log, new(int)
+	return log, new(atomic.Int32)
 }

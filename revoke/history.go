@@ -59,14 +59,25 @@ func (h *history) reached(cursor string, now time.Time) {
 
 // rewind makes the place i the last, and returns what was read since then.
 func (h *history) rewind(i int) recent {
-	last := &h.places[i]
-	for _, p := range h.places[i+1:] {
-		last.since.ids = append(last.since.ids, p.since.ids...)
-		last.since.ends = append(last.since.ends, p.since.ends...)
-		last.since.subjects = append(last.since.subjects, p.since.subjects...)
+	var all recent
+	ids, subjects := map[sealed.ID]bool{}, map[string]bool{} // what is read again is noted again
+	for _, p := range h.places[i:] {
+		for n, id := range p.since.ids {
+			if !ids[id] {
+				ids[id] = true
+				all.ids, all.ends = append(all.ids, id), append(all.ends, p.since.ends[n])
+			}
+		}
+		for _, name := range p.since.subjects {
+			if !subjects[name] {
+				subjects[name] = true
+				all.subjects = append(all.subjects, name)
+			}
+		}
 	}
 	h.places = slices.Delete(h.places, i+1, len(h.places))
-	return last.since
+	h.places[i].since = all
+	return recent{slices.Clip(all.ids), slices.Clip(all.ends), slices.Clip(all.subjects)}
 }
 
 // pass returns a pass through what was read, as the list has it.

@@ -10,7 +10,7 @@ var mutations = mutation.Mutations{
 	"a gap that is taken for silence":     {{"if errors.Is(err, ErrGap) {", "if errors.Is(err, ErrGap) {\nerr = nil\n}\nif errors.Is(err, ErrGap) {"}},
 	"no rescan after a gap":               {{"age, err = r.readOn(ctx)\n\t\t}\n\t}\n\tif err == nil && r.clock", "_ = age\n\t\t}\n\t}\n\tif err == nil && r.clock"}},
 	"a lost end is not given back":        {{"missing := r.history.rewind(i)", "missing := r.history.rewind(i)\nmissing = recent{}"}},
-	"only the last half minute is":        {{"for _, p := range h.places[i+1:] {", "for _, p := range h.places[:0] {"}},
+	"only the last half minute is":        {{"for _, p := range h.places[i:] {", "for _, p := range h.places[i:i+1] {"}},
 	"what is being given back is dropped": {{"if r.restore == nil {\n\t\tr.history.reached", "if true {\n\t\tr.history.reached"}},
 	"a place that is lost is gone on at":  {{"case errors.Is(err, ErrGap):\n\t\t\tcontinue", "case false:\n\t\t\tcontinue"}},
 	"what is there is skipped":            {{"r.moveTo(at)\n\t\treturn nil", "p, err := r.readPage(ctx, at)\n\t\tr.moveTo(p.Cursor)\n\t\treturn err"}},
