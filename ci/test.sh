@@ -105,7 +105,7 @@ test_module() {
       return ;;
     ./redisstore) redis >/dev/null || { not_run+=("$1: install redis-server"); return; } ;;
     ./examples/cluster) { redis && nginx; } >/dev/null || { not_run+=("$1: install redis-server and nginx"); return; } ;;
-    ./bench) { redis && postgres; } >/dev/null || { not_run+=("$1: install redis-server and PostgreSQL"); return; } ;;
+    ./bench | ./cmd/sealed-servers) { redis && postgres; } >/dev/null || { not_run+=("$1: install redis-server and PostgreSQL"); return; } ;;
     ./pgstore) { postgres && pgbouncer; } >/dev/null || { not_run+=("$1: install PostgreSQL and pgbouncer"); return; } ;;
   esac
   go test -race -shuffle=on -count=1 ./...

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"example.com/sealed/keystore"
 )
 
-const keysHelp = `Usage: sealed keys init|list|rotate|revoke|prune FILE
+const keysHelp = `Usage: sealed keys init|list|rotate|revoke|prune|backup|restore FILE
 
 Looks after a key file of the package keystore. Programs that use the file see a
 change with their next refresh, within a minute by default; they also rotate and
@@ -32,6 +32,11 @@ space or commas, of which the first seals.
   revoke FILE ID...     mark keys as compromised: nothing sealed under them opens again
   revoke -all FILE      all of them, for when the file and its wrapping key are known
   prune FILE            drop keys whose successor has sealed for -retain
+  backup FILE COPY      write the document, sealed as it is, to a new file
+  restore FILE COPY     put it into a store that is empty. Keys that were revoked since
+                        open again: revoke them before the first program starts
+
+In place of FILE, sealed-servers takes the URL of a Redis or PostgreSQL server.
 
 `
 
@@ -39,7 +44,9 @@ space or commas, of which the first seals.
 type keyCommand struct {
 	p            *program
 	name         string
-	store        *keystore.File
+	store        keystore.Store
+	file         string // "" on a server
+	copy         string // of backup and restore
 	wrapping     []sealed.Key
 	ids          []string
 	all          bool
@@ -58,15 +65,26 @@ func (p *program) keys(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(rest) == 0 {
-		return p.misused("sealed keys needs a command: init, list, rotate, revoke or prune")
+		return p.misused("sealed keys needs a command: init, list, rotate, revoke, prune, backup or restore")
 	}
-	if !slices.Contains([]string{"init", "list", "rotate", "revoke", "prune"}, rest[0]) {
-		return p.misused("no command \"keys %s\"; there are init, list, rotate, revoke and prune", rest[0])
+	if !slices.Contains([]string{"init", "list", "rotate", "revoke", "prune", "backup", "restore"}, rest[0]) {
+		return p.misused("no command \"keys %s\"; there are init, list, rotate, revoke, prune, backup and restore", rest[0])
 	}
 	if len(rest) < 2 {
 		return p.misused("sealed keys %s needs a key file", rest[0])
 	}
-	c.name, c.store, c.ids = rest[0], keystore.NewFile(rest[1]), rest[2:]
+	c.name, c.ids = rest[0], rest[2:]
+	if c.name == "backup" || c.name == "restore" {
+		if len(c.ids) != 1 {
+			return p.misused("sealed keys %s needs a key file, and the copy", c.name)
+		}
+		c.copy, c.ids = c.ids[0], nil
+	}
+	var done func()
+	if c.store, c.file, done, err = p.store(ctx, rest[1]); err != nil {
+		return err
+	}
+	defer done()
 	if c.name == "revoke" && len(c.ids) == 0 && !c.all {
 		return p.misused("sealed keys revoke needs the IDs of keys, or -all")
 	}
@@ -81,6 +99,12 @@ func (p *program) keys(ctx context.Context, args []string) error {
 	})
 	if stray != "" {
 		return p.misused("-%s does not go with %s", stray, c.name)
+	}
+	switch c.name { // which need no wrapping key
+	case "backup":
+		return c.backup(ctx)
+	case "restore":
+		return c.restore(ctx)
 	}
 	if c.wrapping, err = p.wrapping(*wrappingFile); err != nil {
 		return err
@@ -140,7 +164,10 @@ func readPrivate(file string) ([]byte, error) {
 }
 
 func (c *keyCommand) read(ctx context.Context) (keystore.Document, error) {
-	return readDocument(ctx, c.store.Path(), c.wrapping)
+	if c.file == "" {
+		return keystore.Read(ctx, c.store, c.wrapping)
+	}
+	return readDocument(ctx, c.file, c.wrapping)
 }
 
 // readDocument reads a key file, and says so if there is none.
