@@ -66,7 +66,8 @@ func (c *client) reconcile(ctx context.Context, change func(document) ([]entry, 
 		if err != nil {
 			return err
 		}
-		if _, failed = c.store.Save(ctx, next, version); errors.Is(failed, ErrReadOnly) {
+		_, failed = c.store.Save(ctx, next, version)
+		if errors.Is(failed, ErrReadOnly) {
 			return ErrReadOnly
 		}
 	}

@@ -66,8 +66,12 @@ func (s *Store) Read(ctx context.Context, text string) (page revoke.Page, err er
 		return page, errForeign
 	}
 	page.Revocations = append(a.next.revocations, a.late.revocations...)
+	if len(a.late.fences)+len(a.next.fences) > 0 {
+		c.Others = nil // those of this page take their place
+	}
 	c.found(a.late)
 	c.found(a.next)
+	c.Others = c.Others[:min(len(c.Others), 2*pageFences)]
 	if c.Last != nil {
 		c.Open = openBefore(a.snapshot, c.Last.Xid)
 	}
@@ -81,10 +85,11 @@ func (c *cursor) found(f found) {
 	if len(f.fences) == 0 {
 		return
 	}
-	c.Others = f.fences
+	others := f.fences
 	if last := f.fences[0]; c.Last == nil || after(last, *c.Last) {
-		c.Last, c.Others = &last, f.fences[1:]
+		c.Last, others = &last, f.fences[1:]
 	}
+	c.Others = append(c.Others, others...)
 	if c.Longest == nil || f.longest.Until > c.Longest.Until {
 		c.Longest = &f.longest
 	}

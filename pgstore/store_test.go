@@ -264,6 +264,40 @@ func TestLostRows(t *testing.T) {
 	}
 }
 
+// A row that is found late is a fence, together with what came in the meantime.
+func TestLostLateRow(t *testing.T) {
+	server, p, s := start(t)
+	slow, err := p.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Rollback(context.Background())
+	if err := s.RevokeTx(t.Context(), slow, revocation(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), []sealed.Revocation{revocation(2)}); err != nil {
+		t.Fatal(err)
+	}
+	_, cursor, err := readAll(t, s, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), []sealed.Revocation{revocation(3)}); err != nil {
+		t.Fatal(err)
+	}
+	ids, cursor, err := readAll(t, s, cursor)
+	if err != nil || len(ids) != 2 {
+		t.Fatalf("%v, %v, want the late one and the new one", ids, err)
+	}
+	execSQL(t, server, "DELETE FROM sealed_revocations WHERE xid = (SELECT min(xid) FROM sealed_revocations)")
+	if _, _, err := readAll(t, s, cursor); !errors.Is(err, revoke.ErrGap) {
+		t.Errorf("without the late one: %v, want ErrGap", err)
+	}
+}
+
 // retry tries for a while: a pool has to find out that its connections are dead.
 func retry(t *testing.T, try func() error) {
 	t.Helper()
@@ -278,10 +312,11 @@ func retry(t *testing.T, try func() error) {
 
 // The tests of losses fail when what they test is taken out.
 func TestMutations(t *testing.T) {
-	mutation.Catch(t, "TestLateAndLost|TestLostRows", mutation.Mutations{
+	mutation.Catch(t, "TestLateAndLost|TestLostRows|TestLostLateRow", mutation.Mutations{
 		"a cursor by number":          {{"c.Open = openBefore(a.snapshot, c.Last.Xid)", "c.Open = nil"}},
 		"no fence":                    {{"case a.missing:", "case a.missing && false:"}},
 		"a fence by number":           {{" AND r.mark = f.mark", ""}},
+		"what comes late is none":     {{"c.found(a.late)\n", ""}, {"a.late.revocations...)", "a.late.revocations...)\n_ = len(a.late.fences)"}},
 		"the last row is the fence":   {{"append(append(all, *c.Last), c.Others...)", "append(all, *c.Last)"}},
 		"what is needed long is none": {{"all = append(all, *c.Longest)", ""}},
 	})

@@ -241,6 +241,9 @@ func TestSplitBrain(t *testing.T) {
 	if err := left.Health(); !errors.Is(err, sealed.ErrUnverified) {
 		t.Errorf("an instance that reads the master of before: %v; %+v", err, left.Status())
 	}
+	if err := left.Status().Err; err == nil || !strings.Contains(err.Error(), "acknowledges writes") {
+		t.Errorf("Status.Err %v does not say why", err)
+	}
 	if err := connect(t, old.Addr, config).Append(t.Context(), []sealed.Revocation{revocation(1)}); err == nil {
 		t.Error("the master of before acknowledges a write")
 	}

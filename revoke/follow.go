@@ -87,6 +87,8 @@ func (r *Replica) readAll(ctx context.Context) error {
 	}
 	if age < r.policy.MaxStale {
 		r.confirm(began.Add(-age))
+	} else {
+		r.note(errUnproved)
 	}
 	if n := r.outbox.requeue(began); n > 0 {
 		r.observe(Event{Kind: EventRestored, Entries: n})
@@ -286,11 +288,19 @@ func (r *Replica) call(ctx context.Context, call func(context.Context) error) er
 	if ctx.Err() != nil {
 		return ctx.Err() // not the log's fault
 	}
-	r.mu.Lock()
-	r.failed = err
-	r.mu.Unlock()
+	r.note(err)
 	if err != nil && !errors.Is(err, ErrGap) {
 		r.observe(Event{Kind: EventFailed, Err: err})
 	}
 	return err
+}
+
+// errUnproved is the error of a log whose answers are too old to rely on: see Page.Age.
+var errUnproved = errors.New("revoke: the log's server does not show that it acknowledges writes: it may have been replaced, or lacks the replicas that it must have")
+
+// note notes how the last call of the log went.
+func (r *Replica) note(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = err
 }
