@@ -13,7 +13,9 @@ import (
 // -benchtime 1x.
 func BenchmarkLoad(b *testing.B) {
 	server := testserver.StartRedis(b)
+	before := server.Processor()
 	faulttest.Load(b, func(b *testing.B) revoke.Log { return connect(b, server.Addr, redisstore.Config{}) })
+	b.ReportMetric(100*(server.Processor()-before).Seconds()/10, "%-of-a-core")
 }
 
 // BenchmarkStart fills the log first: -args -entries, and -benchtime 1x.

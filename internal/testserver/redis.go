@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -82,6 +83,22 @@ func (r *Redis) all(words ...string) string {
 	fmt.Fprintf(c, "%s\r\nQUIT\r\n", strings.Join(words, " "))
 	b, _ := io.ReadAll(c)
 	return strings.TrimSuffix(string(b), "+OK\r\n")
+}
+
+// Processor returns the processor time that the server has used.
+func (r *Redis) Processor() (used time.Duration) {
+	r.t.Helper()
+	for line := range strings.Lines(r.all("INFO", "cpu")) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name == "used_cpu_user" || name == "used_cpu_sys" {
+			seconds, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			used += time.Duration(seconds * float64(time.Second))
+		}
+	}
+	return used
 }
 
 // Await waits until INFO has a line.
