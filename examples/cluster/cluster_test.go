@@ -206,3 +206,34 @@ func startCluster(t *testing.T, bin, balancer string, env ...string) (front stri
 	}
 	return front, instances
 }
+
+// Every metric of the alerts and of the dashboard is one that an instance has.
+func TestMetricsAreThere(t *testing.T) {
+	_, instances := startCluster(t, build(t), "own")
+	v := &visitor{t: t, base: instances[0]}
+	v.do("POST", "/login", url.Values{"user": {"alice"}, "password": {"demo"}})
+	page := v.do("GET", "/metrics", nil)
+	names := regexp.MustCompile(`sealed_[a-z_]+`)
+	for _, file := range []string{"monitoring/alerts.yml", "monitoring/dashboard.json"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Ext(file) == ".json" && !json.Valid(text) {
+			t.Errorf("%s is no JSON", file)
+		}
+		used := names.FindAllString(string(text), -1)
+		if len(used) < 10 {
+			t.Errorf("%s uses %d metrics", file, len(used))
+		}
+		for _, name := range used {
+			if !strings.Contains(page, "\n"+name+" ") && !strings.Contains(page, "\n"+name+"{") {
+				t.Errorf("%s uses %s, which is not in\n%s", file, name, page)
+				return
+			}
+		}
+	}
+	if strings.Contains(page, "alice") {
+		t.Error("the metrics tell who is there")
+	}
+}

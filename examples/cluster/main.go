@@ -105,12 +105,17 @@ func (c *cluster) start(ctx context.Context, name string) error {
 		RotateEvery:   7 * 24 * time.Hour, Lead: 5 * time.Second, Retain: app.LongestLife + 24*time.Hour, Poll: time.Second,
 		Observe: func(e keystore.Event) { log.Info("keys", "event", e.Kind, "key", e.KeyID, "error", e.Err) },
 	}
+	metrics, metricsPage, err := newMetrics()
+	if err != nil {
+		return err
+	}
+	policy.Observe = metrics.Keys(policy.Observe)
 	i := &instance{name: name}
 	if i.keys, err = keystore.Open(ctx, store, []sealed.Key{c.wrapping}, policy); err != nil {
 		return err
 	}
-	i.revocations, err = revoke.Follow(store, revoke.Policy{
-		Observe: func(e revoke.Event) { log.Info("revocations", "event", e.Kind, "error", e.Err) },
+	i.revocations, err = revoke.Follow(metrics.Log(store), revoke.Policy{
+		Observe: metrics.Revocations(func(e revoke.Event) { log.Info("revocations", "event", e.Kind, "error", e.Err) }),
 	})
 	if err != nil {
 		return err
@@ -120,9 +125,15 @@ func (c *cluster) start(ctx context.Context, name string) error {
 	if err := i.revocations.Ready(ready); err != nil {
 		return err
 	}
+	if _, err := metrics.WatchReplica(i.revocations); err != nil {
+		return err
+	}
+	if _, err := metrics.WatchKeys(i.keys); err != nil {
+		return err
+	}
 	shop, err := app.New(app.Config{
 		Keys: i.keys, Policy: policy, Where: "The session keys are in Redis, sealed under a wrapping key that it does not have.",
-		Revocations: i.revocations, Instance: name, Log: log,
+		Revocations: i.revocations, Instance: name, Log: log, Observe: metrics.Sessions(nil),
 	})
 	if err != nil {
 		return err
@@ -136,8 +147,9 @@ func (c *cluster) start(ctx context.Context, name string) error {
 	mux.Handle("/", shop)
 	mux.HandleFunc("GET /cluster", c.page)
 	mux.Handle("POST /cluster/copy", http.NewCrossOriginProtection().Handler(http.HandlerFunc(c.copyCookie)))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := i.revocations.Health(); err != nil {
+	mux.Handle("GET /metrics", metricsPage)                                       // a real site has it on an address of its own
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { // readiness
+		if err := i.revocations.Serving(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}
 	})

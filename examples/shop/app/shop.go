@@ -4,6 +4,7 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,9 @@ type Config struct {
 	Instance    string                // the name of this one of many, or empty
 	Insecure    bool                  // a cookie without Secure, named "session"
 	Log         *slog.Logger
+
+	// Observe is told of each event, beside the log. Default nobody.
+	Observe func(context.Context, sealed.Event)
 }
 
 type shop struct {
@@ -55,7 +59,11 @@ func New(config Config) (http.Handler, error) {
 		s.Revocations = revoke.NewList()
 	}
 	var err error
-	if s.sessions, err = newSessions(config.Keys.Keyring(), s.Revocations, s.Insecure, s.events.observe); err != nil {
+	observe := s.events.observe
+	if next := config.Observe; next != nil {
+		observe = func(ctx context.Context, e sealed.Event) { s.events.observe(ctx, e); next(ctx, e) }
+	}
+	if s.sessions, err = newSessions(config.Keys.Keyring(), s.Revocations, s.Insecure, observe); err != nil {
 		return nil, err
 	}
 	s.pages, err = template.New("").Funcs(template.FuncMap{
