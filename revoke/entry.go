@@ -77,13 +77,14 @@ func ParseEntries(v []sealed.Revocation, b []byte) ([]sealed.Revocation, error) 
 		b = b[1+n+len(body):]
 		switch {
 		case kind >= entryOptional:
-		case kind == entrySession && len(body) >= 24:
+		case kind == entrySession && len(body) >= 24 && plausible(body[16:min(len(body), 32)]):
 			r := sealed.Revocation{ID: sealed.ID(body), Until: timeAt(body, 16)}
 			if len(body) >= 32 {
 				r.From = timeAt(body, 24)
 			}
 			v = append(v, r)
-		case kind == entrySubject && len(body) >= 18 && len(body) >= 18+int(binary.BigEndian.Uint16(body[16:])):
+		case kind == entrySubject && len(body) > 18 && len(body) >= 18+int(binary.BigEndian.Uint16(body[16:])) &&
+			binary.BigEndian.Uint16(body[16:]) > 0 && plausible(body[:16]):
 			end := 18 + int(binary.BigEndian.Uint16(body[16:]))
 			v = append(v, sealed.Revocation{Subject: string(body[18:end]), Before: timeAt(body, 0), Until: timeAt(body, 8)})
 		case kind == entrySession || kind == entrySubject || kind == 0:
@@ -93,6 +94,17 @@ func ParseEntries(v []sealed.Revocation, b []byte) ([]sealed.Revocation, error) 
 		}
 	}
 	return v, nil
+}
+
+// plausible reports whether b begins with times, before the year 10889, as long as it has
+// eight bytes for one.
+func plausible(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.BigEndian.Uint64(b) >= 1<<48 {
+			return false
+		}
+	}
+	return true
 }
 
 func timeAt(b []byte, at int) time.Time {

@@ -1,6 +1,7 @@
 package revoke_test
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -67,6 +68,8 @@ func TestEntryOfALaterVersion(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"kind 0": {0, 0}, "cut off": session[:20], "no length": {1}, "short": {1, 3, 1, 2, 3},
 		"a subject that is longer than its entry": append([]byte{2, 18}, append(make([]byte, 16), 0xff, 0xff)...),
+		"a subject without a name":                append([]byte{2, 19}, make([]byte, 19)...),
+		"a time that never comes":                 append([]byte{1, 24}, bytes.Repeat([]byte{0xff}, 24)...),
 		"a length of ten bytes":                   {1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1},
 	} {
 		if _, err := revoke.ParseEntries(nil, b); err == nil || errors.Is(err, revoke.ErrNewer) {
