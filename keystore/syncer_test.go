@@ -1,134 +1,17 @@
 package keystore_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"example.com/sealed"
 	"example.com/sealed/keystore"
+	"github.com/google/go-cmp/cmp"
 )
-
-// A gate is a store that can be shut, and slow.
-type gate struct {
-	keystore.Memory
-	shut  atomic.Bool
-	delay atomic.Int64
-	loads atomic.Int64
-}
-
-var errShut = errors.New("the store is down")
-
-func (g *gate) Load(ctx context.Context) ([]byte, string, error) {
-	g.loads.Add(1)
-	if err := g.pass(ctx); err != nil {
-		return nil, "", err
-	}
-	return g.Memory.Load(ctx)
-}
-
-func (g *gate) Save(ctx context.Context, document []byte, version string) (string, error) {
-	if err := g.pass(ctx); err != nil {
-		return "", err
-	}
-	return g.Memory.Save(ctx, document, version)
-}
-
-func (g *gate) pass(ctx context.Context) error {
-	if delay := time.Duration(g.delay.Load()); delay > 0 {
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if g.shut.Load() {
-		return errShut
-	}
-	return nil
-}
-
-// A recorder notes what a policy's Observe is told.
-type recorder struct {
-	mu     sync.Mutex
-	events []string
-}
-
-func (r *recorder) observe(e keystore.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, string(e.Kind)+" "+e.KeyID)
-}
-
-func (r *recorder) all() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.events)
-}
-
-func (r *recorder) count(kind keystore.EventKind) (n int) {
-	for _, e := range r.all() {
-		if strings.HasPrefix(e, string(kind)+" ") {
-			n++
-		}
-	}
-	return n
-}
-
-// quick is a policy that lets a test see a whole life of a key.
-var quick = keystore.Policy{RotateEvery: time.Hour, Lead: 10 * time.Minute, Retain: 3 * time.Hour, Poll: time.Minute, CreateIfEmpty: true}
-
-func newWrapping() []sealed.Key { return []sealed.Key{sealed.GenerateKey()} }
-
-func mustOpen(t *testing.T, store keystore.Store, wrapping []sealed.Key, policy keystore.Policy) *keystore.Syncer {
-	t.Helper()
-	policy.CreateIfEmpty = true
-	s, err := keystore.Open(t.Context(), store, wrapping, policy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
-func manager(t *testing.T, s *keystore.Syncer) *sealed.Manager[string] {
-	t.Helper()
-	m, err := sealed.New(s.Keyring(), sealed.Config[string]{Purpose: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-// ids returns the IDs of a syncer's keys in one state, the newest first.
-func ids(s *keystore.Syncer, state sealed.KeyState) []string {
-	var ids []string
-	for _, k := range s.Status().Keys {
-		if k.State == state {
-			ids = append(ids, k.ID)
-		}
-	}
-	return ids
-}
-
-// primary returns the ID of the key that seals.
-func primary(t *testing.T, s *keystore.Syncer) string {
-	t.Helper()
-	keys := ids(s, sealed.KeyPrimary)
-	if len(keys) != 1 {
-		t.Fatalf("%d primary keys: %+v", len(keys), s.Status().Keys)
-	}
-	return keys[0]
-}
 
 // A key is published before it seals, seals for RotateEvery, opens for Retain
 // after that, and is gone.
@@ -175,55 +58,6 @@ func TestLifeOfAKey(t *testing.T) {
 			t.Errorf("%d keys after a hundred hours: three to retain, one that seals, one or two more, want 5 or 6", n)
 		}
 	})
-}
-
-func TestTwoInstancesBecomeOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var store keystore.Memory
-		wrapping := newWrapping()
-		a, b := mustOpen(t, &store, wrapping, quick), mustOpen(t, &store, wrapping, quick)
-		if diff := cmp.Diff(a.Status().Keys, b.Status().Keys); diff != "" {
-			t.Errorf("keys of two instances:\n%s", diff)
-		}
-		id, err := a.Rotate(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Contains(ids(a, sealed.KeyPending), id) {
-			t.Error("the new key is not in the ring of who made it")
-		}
-		time.Sleep(2 * quick.Poll)
-		if !slices.Contains(ids(b, sealed.KeyPending), id) {
-			t.Error("the new key has not reached the other instance")
-		}
-		time.Sleep(quick.Lead)
-		if primary(t, a) != id || primary(t, b) != id {
-			t.Errorf("after the lead %s and %s seal, want %s", primary(t, a), primary(t, b), id)
-		}
-	})
-}
-
-// The keys outlive the process; a second wrapping key, and a wrong one.
-func TestOpenAgain(t *testing.T) {
-	var store keystore.Memory
-	wrapping := newWrapping()
-	a := mustOpen(t, &store, wrapping, quick)
-	token, err := manager(t, a).Seal("alice")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Close()
-	b := mustOpen(t, &store, wrapping, quick)
-	if got, _, err := manager(t, b).Open(t.Context(), token); err != nil || got != "alice" {
-		t.Errorf("after a restart: %q, %v", got, err)
-	}
-	before, _, _ := store.Load(t.Context())
-	if _, err := keystore.Open(t.Context(), &store, newWrapping(), quick); err == nil || !strings.Contains(err.Error(), wrapping[0].ID()) {
-		t.Errorf("with a wrong wrapping key: %v, want an error that names the right one's ID", err)
-	}
-	if after, _, _ := store.Load(t.Context()); string(after) != string(before) {
-		t.Error("an instance that cannot read the document has written it")
-	}
 }
 
 // Changing the wrapping key: first every instance can open with the new one, then
@@ -348,22 +182,6 @@ func TestStoreDown(t *testing.T) {
 	}
 }
 
-// An instance does not start without keys.
-func TestOpenFails(t *testing.T) {
-	var store gate
-	store.shut.Store(true)
-	if _, err := keystore.Open(t.Context(), &store, newWrapping(), quick); !errors.Is(err, errShut) {
-		t.Errorf("with the store down: %v", err)
-	}
-	store.shut.Store(false)
-	key := sealed.GenerateKey()
-	for name, wrapping := range map[string][]sealed.Key{"none": nil, "the zero key": {{}}, "one twice": {key, key}} {
-		if _, err := keystore.Open(t.Context(), &store, wrapping, quick); err == nil || !strings.HasPrefix(err.Error(), "keystore: ") {
-			t.Errorf("with %s for wrapping: %v", name, err)
-		}
-	}
-}
-
 // Close ends a reconciliation that is under way, and leaves no goroutine, which
 // synctest would report.
 func TestClose(t *testing.T) {
@@ -469,101 +287,6 @@ func TestCloseInAnExchange(t *testing.T) {
 		s.Close()
 		if n := events.count(keystore.EventFailed); n > 0 || s.Status().Err != nil {
 			t.Errorf("told of %d failures, status %v", n, s.Status().Err)
-		}
-	})
-}
-
-// A mistyped name, or a store that has lost its data, makes no second fleet.
-func TestEmptyStoreIsAnError(t *testing.T) {
-	var store keystore.Memory
-	wrapping := newWrapping()
-	policy := quick
-	policy.CreateIfEmpty = false
-	if _, err := keystore.Open(t.Context(), &store, wrapping, policy); !errors.Is(err, keystore.ErrEmpty) || !strings.Contains(err.Error(), "sealed keys init") {
-		t.Errorf("Open: %v, want ErrEmpty", err)
-	}
-	if document, _, err := store.Load(t.Context()); document != nil || err != nil {
-		t.Errorf("Open has written to it: %v", err)
-	}
-	id, err := keystore.Init(t.Context(), &store, wrapping)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := keystore.Open(t.Context(), &store, wrapping, policy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if keys := s.Keyring().Keys(); len(keys) != 2 || keys[1].ID != id || keys[1].State != sealed.KeyPrimary { // and its successor
-		t.Errorf("%+v, want %s", keys, id)
-	}
-	if _, err := keystore.Init(t.Context(), &store, wrapping); err == nil || errors.Is(err, keystore.ErrEmpty) {
-		t.Errorf("Init of a store with keys: %v", err)
-	}
-	// One that runs gives an emptied store its keys back.
-	version := ""
-	if _, version, err = store.Load(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Save(t.Context(), nil, version); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Refresh(t.Context()); err != nil {
-		t.Errorf("Refresh of an emptied store: %v", err)
-	}
-	if d, err := keystore.Read(t.Context(), &store, wrapping); err != nil || len(d.Keys) != 2 {
-		t.Errorf("the store has %d keys, %v", len(d.Keys), err)
-	}
-}
-
-// saving counts the writes of a store.
-type saving struct {
-	keystore.Memory
-	saves atomic.Int32
-}
-
-func (s *saving) Save(ctx context.Context, document []byte, version string) (string, error) {
-	s.saves.Add(1)
-	return s.Memory.Save(ctx, document, version)
-}
-
-// Two policies in one fleet, as while a new version is rolled out, do not write in turns.
-func TestTwoPoliciesConverge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var store saving
-		wrapping := newWrapping()
-		var conflicts atomic.Int32
-		blue, green := quick, quick
-		blue.Retain, green.Retain = 20*time.Hour, 90*time.Minute
-		blue.Observe = func(e keystore.Event) {
-			if e.Kind == keystore.EventConflict {
-				conflicts.Add(1)
-			}
-		}
-		a, b := mustOpen(t, &store, wrapping, blue), mustOpen(t, &store, wrapping, green)
-		defer a.Close()
-		defer b.Close()
-		m := manager(t, a)
-		token, err := m.Seal("alice")
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(12 * time.Hour)
-		before := store.saves.Load()
-		time.Sleep(6 * time.Hour)
-		// A rotation an hour is two writes, the new key and the old one that goes, and a
-		// few more until one has yielded.
-		if n := store.saves.Load() - before; n > 6*8 {
-			t.Errorf("%d writes in six hours, with six rotations", n)
-		}
-		if conflicts.Load() == 0 {
-			t.Error("nobody was told that the policies differ")
-		}
-		if got, _, err := m.Open(t.Context(), token); err != nil || got != "alice" {
-			t.Errorf("where keys are kept for twenty hours, after eighteen: %q, %v", got, err)
-		}
-		if a.Status().Err != nil || b.Status().Err != nil {
-			t.Errorf("%v, %v", a.Status().Err, b.Status().Err)
 		}
 	})
 }
