@@ -8,9 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"example.com/sealed"
 	"example.com/sealed/keystore"
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestTwoInstancesBecomeOne(t *testing.T) {

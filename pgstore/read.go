@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/sealed"
@@ -176,17 +177,17 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 func (f *found) collect(rows pgx.Rows) (full bool, err error) {
 	var x fence
 	var until time.Time
-	var entry []byte
-	size, n := 0, 0
+	var entry pgtype.DriverBytes // until the next row
+	var entries []byte
+	var ends []int // of each row's, so that none that is damaged takes from the next
 	into := []any{&x.Xid, &x.Ord, &x.Mark, &until, &entry}
-	for ; rows.Next(); n++ {
+	for rows.Next() {
 		if err := rows.Scan(into...); err != nil {
 			return false, err
 		}
 		x.Until = until.UnixMilli()
-		if f.revocations, err = revoke.ParseEntries(f.revocations, entry); err != nil {
-			return false, err
-		}
+		entries = append(entries, entry...)
+		ends = append(ends, len(entries))
 		if last := len(f.fences) - 1; last >= 0 && f.fences[last].Xid == x.Xid {
 			f.fences[last] = x
 		} else {
@@ -195,11 +196,18 @@ func (f *found) collect(rows pgx.Rows) (full bool, err error) {
 		if x.Until > f.longest.Until {
 			f.longest = x
 		}
-		size += len(entry)
+	}
+	f.revocations = make([]sealed.Revocation, 0, len(ends))
+	start := 0
+	for _, end := range ends {
+		if f.revocations, err = revoke.ParseEntries(f.revocations, entries[start:end]); err != nil {
+			return false, err
+		}
+		start = end
 	}
 	slices.Reverse(f.fences)
 	f.fences = f.fences[:min(len(f.fences), pageFences)]
-	return n == pageRows || size >= pageBytes, rows.Err()
+	return len(ends) == pageRows || len(entries) >= pageBytes, rows.Err()
 }
 
 // Wait implements [revoke.Log].

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.com/sealed"
@@ -23,6 +24,8 @@ const (
 	entrySession  = 1
 	entrySubject  = 2
 	entryOptional = 128
+
+	sessionSize = 2 + 24 // of most entries, in bytes
 )
 
 // ErrNewer says that a log has an entry of a later version of this package, which must
@@ -67,6 +70,7 @@ func ceil(t time.Time) time.Time { return t.Add(time.Millisecond - 1).Truncate(t
 // ParseEntries appends the revocations of the entries in b to v, less those that may be
 // passed over.
 func ParseEntries(v []sealed.Revocation, b []byte) ([]sealed.Revocation, error) {
+	v = slices.Grow(v, len(b)/sessionSize) // all of them, in one piece, unless they are subjects'
 	for len(b) > 0 {
 		kind := b[0]
 		size, n := binary.Uvarint(b[1:])

@@ -174,6 +174,9 @@ func (l *List) add(r sealed.Revocation) bool {
 // said, so that the order in which they did has no meaning. It reports whether that is
 // news. It comes before the set has the session.
 func (l *List) addGrace(r sealed.Revocation) bool {
+	if r.From.IsZero() && l.graces.Load() == 0 {
+		return false
+	}
 	now := time.Now()
 	for len(l.renewing) > 0 {
 		x, ok := l.renewed.Load(l.renewing[0])

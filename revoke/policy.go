@@ -81,7 +81,7 @@ const (
 	EventFailed    EventKind = "failed"    // a call of the log failed
 	EventStale     EventKind = "stale"     // no complete read for MaxStale
 	EventRecovered EventKind = "recovered" // that is over
-	EventGap       EventKind = "gap"       // the log has lost entries, and is read from its beginning
+	EventGap       EventKind = "gap"       // the log has lost entries, and is read on from the last place that both have, or from its beginning
 	EventRestored  EventKind = "restored"  // what the log had lost was added to it again
 	EventClock     EventKind = "clock"     // this machine's clock and the log's differ by more than five minutes: see Offset
 	EventUnsafe    EventKind = "unsafe"    // the log's server is set so that it may lose what it acknowledges: see Err

@@ -1,15 +1,11 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,56 +13,21 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/sealed"
+	"example.com/sealed/internal/commandtest"
 	"example.com/sealed/internal/testserver"
 	"example.com/sealed/pgstore"
 	"example.com/sealed/redisstore"
 	"example.com/sealed/revoke"
 )
 
-// binary is the command as users have it.
-var binary string
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		folder, err := os.MkdirTemp("", "sealed-test")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(folder)
-		binary = filepath.Join(folder, "sealed-servers")
-		if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { commandtest.Main(m) }
 
 // run runs the command, and wants an exit code and parts of what it prints.
 func run(t *testing.T, env []string, code int, parts []string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(binary, args...)
-	cmd.Env = append([]string{"TZ=UTC", "HOME=" + t.TempDir()}, env...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	if got := cmd.ProcessState.ExitCode(); got != code {
-		t.Errorf("%q: exit code %d, want %d:\n%s", args, got, code, out.String())
-	}
-	for _, part := range parts {
-		if !strings.Contains(out.String(), part) {
-			t.Errorf("%q: no %q in\n%s", args, part, out.String())
-		}
-	}
-	if strings.Contains(out.String(), "sealed-key-1-") || strings.Contains(out.String(), "test-password") {
-		t.Errorf("%q shows a secret", args)
-	}
-	return out.String()
+	r := commandtest.Run(t, env, "", args...)
+	r.Want(t, code, parts...)
+	return r.Out
 }
 
 // A stolen key and a stolen cookie at three in the morning, on each engine, with programs

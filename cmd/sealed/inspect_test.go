@@ -18,6 +18,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"example.com/sealed"
+	"example.com/sealed/internal/commandtest"
 	"example.com/sealed/keystore"
 )
 
@@ -87,18 +88,18 @@ func TestVectors(t *testing.T) {
 	for _, x := range v.Accept {
 		t.Run(x.Name, func(t *testing.T) {
 			// They are of the year 2000, and have expired.
-			r := run(t, env, x.Token, "inspect", "-name", x.Cookie, "-purpose", x.Purpose)
-			r.want(t, 1, "expired ", x.ID, "as JSON")
+			r := commandtest.Run(t, env, x.Token, "inspect", "-name", x.Cookie, "-purpose", x.Purpose)
+			r.Want(t, 1, "expired ", x.ID, "as JSON")
 		})
 	}
 	for _, x := range v.Refuse {
 		t.Run(x.Name, func(t *testing.T) {
-			r := run(t, env, x.Token, "inspect", "-name", x.Cookie, "-purpose", x.Purpose)
-			r.want(t, 1)
+			r := commandtest.Run(t, env, x.Token, "inspect", "-name", x.Cookie, "-purpose", x.Purpose)
+			r.Want(t, 1)
 			// One that is refused for its time opens; all others show no data.
 			late := x.Reason == "expired" || x.Reason == "idle" || x.Reason == "not yet valid"
-			if shows := strings.Contains(r.out, "as JSON"); shows != late {
-				t.Errorf("shows data: %v, want %v (%s)\n%s", shows, late, x.Reason, r.out)
+			if shows := strings.Contains(r.Out, "as JSON"); shows != late {
+				t.Errorf("shows data: %v, want %v (%s)\n%s", shows, late, x.Reason, r.Out)
 			}
 		})
 	}
@@ -180,13 +181,13 @@ func TestInspect(t *testing.T) {
 		"a thousand cookies":       {"Cookie: " + manyCookies(60000), nil, 1, nil},
 	} {
 		t.Run(title, func(t *testing.T) {
-			r := run(t, env, tc.stdin, append([]string{"inspect"}, tc.args...)...)
-			r.want(t, tc.code, tc.parts...)
-			if tc.code != 0 && strings.Contains(r.out, "alice") {
+			r := commandtest.Run(t, env, tc.stdin, append([]string{"inspect"}, tc.args...)...)
+			r.Want(t, tc.code, tc.parts...)
+			if tc.code != 0 && strings.Contains(r.Out, "alice") {
 				t.Error("data of a token that does not open")
 			}
-			if strings.ContainsAny(r.out+r.err, "\x1b\x00\x07") {
-				t.Errorf("control characters reach the terminal: %q", r.out+r.err)
+			if strings.ContainsAny(r.Out+r.Err, "\x1b\x00\x07") {
+				t.Errorf("control characters reach the terminal: %q", r.Out+r.Err)
 			}
 		})
 	}
@@ -226,10 +227,10 @@ func TestInspectIsSafeForTerminals(t *testing.T) {
 	}
 	evil := "\x1b]0;gotcha\x07\u202e\u009b2Jend\r\n"
 	line := setCookies(t, mustManager(t, ring, sealed.Config[session]{}), session{User: evil})[0]
-	r := run(t, []string{"SESSION_KEYS=" + key.Text()}, "Set-Cookie: "+line, "inspect")
-	r.want(t, 0, "gotcha", "end")
+	r := commandtest.Run(t, []string{"SESSION_KEYS=" + key.Text()}, "Set-Cookie: "+line, "inspect")
+	r.Want(t, 0, "gotcha", "end")
 	for _, c := range "\x1b\x07\u202e\u009b\r" {
-		if strings.ContainsRune(r.out, c) {
+		if strings.ContainsRune(r.Out, c) {
 			t.Errorf("%U reaches the terminal", c)
 		}
 	}
@@ -250,24 +251,24 @@ func TestInspectKeysFromFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := "Set-Cookie: " + setCookies(t, mustManager(t, ring, sealed.Config[session]{}), session{User: "alice"})[0]
-	run(t, env, line, "inspect", "-keys", file).want(t, 0, "alice", ids[0]+", primary")
-	run(t, nil, line, "inspect", "-keys", file).want(t, 1, "SESSION_WRAPPING_KEY")
-	run(t, env, line, "inspect").want(t, 1, "SESSION_KEYS", "-keys")
-	run(t, env, line, "inspect", "-keys", file+"x").want(t, 1, "no file")
+	commandtest.Run(t, env, line, "inspect", "-keys", file).Want(t, 0, "alice", ids[0]+", primary")
+	commandtest.Run(t, nil, line, "inspect", "-keys", file).Want(t, 1, "SESSION_WRAPPING_KEY")
+	commandtest.Run(t, env, line, "inspect").Want(t, 1, "SESSION_KEYS", "-keys")
+	commandtest.Run(t, env, line, "inspect", "-keys", file+"x").Want(t, 1, "no file")
 
 	text := filepath.Join(t.TempDir(), "text")
 	if err := os.WriteFile(text, []byte(d.Keys[0].Key.Text()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, nil, line, "inspect", "-keys", text).want(t, 0, "alice")
+	commandtest.Run(t, nil, line, "inspect", "-keys", text).Want(t, 0, "alice")
 	if err := os.Chmod(text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	run(t, nil, line, "inspect", "-keys", text).want(t, 1, "chmod 600")
+	commandtest.Run(t, nil, line, "inspect", "-keys", text).Want(t, 1, "chmod 600")
 
 	// Under a revoked key a cookie opens no more, and one still wants to see it.
-	run(t, env, "", "keys", "revoke", file, ids[0]).want(t, 0)
-	run(t, env, line, "inspect", "-keys", file).want(t, 1, ids[0]+", revoked", "alice", "revoked key")
+	commandtest.Run(t, env, "", "keys", "revoke", file, ids[0]).Want(t, 0)
+	commandtest.Run(t, env, line, "inspect", "-keys", file).Want(t, 1, ids[0]+", revoked", "alice", "revoked key")
 }
 
 func TestInspectExpired(t *testing.T) {
@@ -280,7 +281,7 @@ func TestInspectExpired(t *testing.T) {
 		}
 		line = setCookies(t, mustManager(t, ring, sealed.Config[session]{}), session{User: "alice"})[0]
 	})
-	run(t, []string{"SESSION_KEYS=" + key.Text()}, "Set-Cookie: "+line, "inspect").want(t, 1, "expired ", "days ago", "alice", "2000-01-01 01:30:00")
+	commandtest.Run(t, []string{"SESSION_KEYS=" + key.Text()}, "Set-Cookie: "+line, "inspect").Want(t, 1, "expired ", "days ago", "alice", "2000-01-01 01:30:00")
 }
 
 // What the library opens, the command shows: the deepest nesting, and keys that no
@@ -309,11 +310,11 @@ func TestInspectShowsWhatTheLibraryOpens(t *testing.T) {
 		t.Fatalf("the library does not open it: %v", err)
 	}
 	env := []string{"SESSION_KEYS=" + key.Text()}
-	run(t, env, token, "inspect", "-name", "", "-purpose", "link").want(t, 0, `[1, 2]: "alice"`)
+	commandtest.Run(t, env, token, "inspect", "-name", "", "-purpose", "link").Want(t, 0, `[1, 2]: "alice"`)
 	if token, err = m.Seal(deep{Both: map[any]string{1: "number", "1": "text"}}); err != nil {
 		t.Fatal(err)
 	}
-	run(t, env, token, "inspect", "-name", "", "-purpose", "link").want(t, 0, `"1":`, `:"number"`, `:"text"`)
+	commandtest.Run(t, env, token, "inspect", "-name", "", "-purpose", "link").Want(t, 0, `"1":`, `:"number"`, `:"text"`)
 }
 
 func TestOutputThatFails(t *testing.T) {
@@ -332,7 +333,7 @@ func TestOutputThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"inspect", "-name", ""}, {"key"}} {
-		cmd := exec.Command(binary, args...)
+		cmd := exec.Command(commandtest.Binary(), args...)
 		cmd.Env, cmd.Stdin, cmd.Stdout = []string{"SESSION_KEYS=" + key.Text()}, strings.NewReader(token), full
 		if err := cmd.Run(); err == nil {
 			t.Errorf("%q on a full disk ends with 0", args)
@@ -355,10 +356,10 @@ func TestInspectPartThatLooksLikeAToken(t *testing.T) {
 			continue
 		}
 		i := 10 + at[0]
-		r := run(t, []string{"SESSION_KEYS=" + key.Text()}, "Cookie: "+name+"=2."+value[:i]+"; "+name+".1="+value[i:], "inspect")
-		r.want(t, 0, "alice", "in 2 pieces")
-		if n := strings.Count(r.out, "version"); n != 1 {
-			t.Errorf("%d reports of one session:\n%s", n, r.out)
+		r := commandtest.Run(t, []string{"SESSION_KEYS=" + key.Text()}, "Cookie: "+name+"=2."+value[:i]+"; "+name+".1="+value[i:], "inspect")
+		r.Want(t, 0, "alice", "in 2 pieces")
+		if n := strings.Count(r.Out, "version"); n != 1 {
+			t.Errorf("%d reports of one session:\n%s", n, r.Out)
 		}
 		return
 	}
