@@ -264,6 +264,25 @@ func TestLostRows(t *testing.T) {
 	}
 }
 
+// The last row is a fence also when it has expired: below it no number is given again.
+func TestLostLastRowThatHasExpired(t *testing.T) {
+	server, _, s := start(t)
+	if err := s.Append(t.Context(), []sealed.Revocation{revocation(1)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), []sealed.Revocation{{ID: sealed.ID{2}, Until: time.Now().Add(-3 * time.Hour)}}); err != nil {
+		t.Fatal(err)
+	}
+	_, cursor, err := readAll(t, s, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, server, "DELETE FROM sealed_revocations WHERE until < now()")
+	if _, _, err := readAll(t, s, cursor); !errors.Is(err, revoke.ErrGap) {
+		t.Errorf("%v, want ErrGap", err)
+	}
+}
+
 // A row that is found late is a fence, together with what came in the meantime.
 func TestLostLateRow(t *testing.T) {
 	server, p, s := start(t)

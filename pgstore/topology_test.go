@@ -12,28 +12,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/sealed"
+	"example.com/sealed/internal/faulttest"
 	"example.com/sealed/internal/testserver"
 	"example.com/sealed/pgstore"
 	"example.com/sealed/revoke"
 )
-
-// following starts a replica and waits until it is ready.
-func following(t *testing.T, log revoke.Log, policy revoke.Policy) *revoke.Replica {
-	t.Helper()
-	r, err := revoke.Follow(log, policy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = r.Close(ctx)
-	})
-	if err := r.Ready(soon(t)); err != nil {
-		t.Fatalf("%v; %+v", err, r.Status())
-	}
-	return r
-}
 
 // storeAs returns a store that connects with other parameters.
 func storeAs(t *testing.T, server *testserver.Postgres, addr string, parameters map[string]string) *pgstore.Store {
@@ -85,7 +68,7 @@ func TestLeastPrivilege(t *testing.T) {
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Errorf("Migrate, when there is nothing to do: %v", err)
 	}
-	a, b := following(t, s, revoke.Policy{}), following(t, connect(), revoke.Policy{})
+	a, b := faulttest.Follow(t, s, revoke.Policy{}), faulttest.Follow(t, connect(), revoke.Policy{})
 	for n, lasts := range []time.Duration{time.Hour, 14 * 24 * time.Hour, 400 * 24 * time.Hour} {
 		v := sealed.Revocation{ID: sealed.ID{byte(n), 4}, Until: time.Now().Add(lasts)}
 		if err := a.Revoke(t.Context(), v); err != nil {
@@ -118,7 +101,7 @@ func TestPgbouncer(t *testing.T) {
 	connect := func() *pgstore.Store {
 		return storeAs(t, server, bouncer, map[string]string{"default_query_exec_mode": "exec"})
 	}
-	a, b := following(t, connect(), revoke.Policy{}), following(t, connect(), revoke.Policy{})
+	a, b := faulttest.Follow(t, connect(), revoke.Policy{}), faulttest.Follow(t, connect(), revoke.Policy{})
 	for n := range byte(20) {
 		if err := a.Revoke(t.Context(), revocation(n)); err != nil {
 			t.Fatal(err)
@@ -151,7 +134,7 @@ func TestPgbouncer(t *testing.T) {
 func TestTwoConnections(t *testing.T) {
 	server := testserver.StartPostgres(t)
 	mustMigrate(t, connect(t, server, server.Addr, pgstore.Config{}))
-	r := following(t, storeAs(t, server, server.Addr, map[string]string{"pool_max_conns": "1", "application_name": "one"}), revoke.Policy{})
+	r := faulttest.Follow(t, storeAs(t, server, server.Addr, map[string]string{"pool_max_conns": "1", "application_name": "one"}), revoke.Policy{})
 	observer := pool(t, server.URL(server.Addr))
 	for n := range byte(50) {
 		if err := r.Revoke(t.Context(), revocation(n)); err != nil {
@@ -171,7 +154,7 @@ func TestReadingTakesNoTransactionNumbers(t *testing.T) {
 	mustMigrate(t, connect(t, server, server.Addr, pgstore.Config{}))
 	var replicas []*revoke.Replica
 	for range 12 {
-		replicas = append(replicas, following(t, storeAs(t, server, server.Addr, map[string]string{"pool_max_conns": "2"}), revoke.Policy{}))
+		replicas = append(replicas, faulttest.Follow(t, storeAs(t, server, server.Addr, map[string]string{"pool_max_conns": "2"}), revoke.Policy{}))
 	}
 	p := pool(t, server.URL(server.Addr))
 	next := func() (n int64) {
@@ -207,8 +190,8 @@ func TestSplitBrain(t *testing.T) {
 	successor := old.Standby(replication.Addr)
 	execSQL(t, old, "ALTER SYSTEM SET synchronous_standby_names = '*'")
 	execSQL(t, old, "SELECT pg_reload_conf()")
-	policy := revoke.Policy{Poll: 200 * time.Millisecond, Timeout: time.Second, MaxStale: 3 * time.Second}
-	left := following(t, connect(t, old, old.Addr, pgstore.Config{}), policy)
+	policy := revoke.Policy{Poll: 200 * time.Millisecond, Timeout: time.Second, MaxStale: 8 * time.Second} // longer than until a heartbeat is cancelled
+	left := faulttest.Follow(t, connect(t, old, old.Addr, pgstore.Config{}), policy)
 	time.Sleep(4 * time.Second)
 	if err := left.Health(); err != nil {
 		t.Fatalf("while all is well: %v; %+v", err, left.Status())

@@ -147,38 +147,14 @@ func TestEntriesOfALaterVersion(t *testing.T) {
 	server := testserver.StartRedis(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	t.Cleanup(func() { client.Close() })
-	policy := revoke.Policy{Poll: 100 * time.Millisecond, Timeout: time.Second, MaxStale: 2 * time.Second}
 	s := connect(t, server.Addr, redisstore.Config{})
-	r := following(t, s, policy)
-	if err := r.Revoke(t.Context(), revocation(1)); err != nil {
-		t.Fatal(err)
-	}
-	later := func(entry string) {
-		t.Helper()
+	faulttest.Later(t, s, func(entry string) {
 		last := client.XRevRangeN(t.Context(), "sealed:revocations", "+", "-", 1).Val()[0].ID
 		err := client.XAdd(t.Context(), &redis.XAddArgs{Stream: "sealed:revocations", Values: []any{"x", "a new field", "p", last, "n", "0123456789abcdef", "r", entry}}).Err()
 		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	later("\xc8\x03new")
-	if err := r.Revoke(t.Context(), revocation(2)); err != nil {
-		t.Errorf("Revoke beside an entry that may be passed over: %v", err)
-	}
-	if err := r.Refresh(t.Context()); err != nil || r.Health() != nil {
-		t.Errorf("reading one: %v, %v", err, r.Health())
-	}
-	later("\x03\x03new")
-	if err := r.Revoke(t.Context(), revocation(3)); err != nil {
-		t.Errorf("Revoke beside an entry that must not be: %v", err)
-	}
-	if err := r.Refresh(t.Context()); !errors.Is(err, revoke.ErrNewer) {
-		t.Errorf("reading one: %v, want ErrNewer", err)
-	}
-	time.Sleep(policy.MaxStale)
-	if s := r.Status(); !errors.Is(s.Health, sealed.ErrUnverified) || !errors.Is(s.Err, revoke.ErrNewer) {
-		t.Errorf("after MaxStale: %+v", s)
-	}
+	})
 
 	// A later form of all of it is left alone.
 	before := client.XLen(t.Context(), "sealed:revocations").Val()
@@ -194,6 +170,29 @@ func TestEntriesOfALaterVersion(t *testing.T) {
 	}
 }
 
+// What a reader of a quiet log has read last stays in the tail, however old it is.
+func TestTailKeepsTheFenceOfAQuietLog(t *testing.T) {
+	server := testserver.StartRedis(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { client.Close() })
+	s := connect(t, server.Addr, redisstore.Config{})
+	mustAppend(t, s, revocation(1))
+	client.Del(t.Context(), "sealed:revocations")
+	id := fmt.Sprint(time.Now().Add(-time.Hour).UnixMilli(), "-0")
+	err := client.XAdd(t.Context(), &redis.XAddArgs{Stream: "sealed:revocations", ID: id, Values: []any{"p", "0-0", "n", "0123456789abcdef", "r", ""}}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, cursor, err := readAll(t, s, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, revocation(2))
+	if ids, _, err := readAll(t, s, cursor); err != nil || len(ids) != 1 {
+		t.Errorf("after an hour of silence: %v, %v, want the new one", ids, err)
+	}
+}
+
 // A server that may lose what it acknowledges is told of at the start.
 func TestUnsafeServerIsToldOf(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -206,7 +205,7 @@ func TestUnsafeServerIsToldOf(t *testing.T) {
 	} {
 		server := testserver.StartRedis(t, c.args...)
 		told := make(chan error, 10)
-		following(t, connect(t, server.Addr, redisstore.Config{}), revoke.Policy{Observe: func(e revoke.Event) {
+		faulttest.Follow(t, connect(t, server.Addr, redisstore.Config{}), revoke.Policy{Observe: func(e revoke.Event) {
 			if e.Kind == revoke.EventUnsafe {
 				told <- e.Err
 			}

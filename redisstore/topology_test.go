@@ -12,30 +12,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/sealed"
+	"example.com/sealed/internal/faulttest"
 	"example.com/sealed/internal/testserver"
 	"example.com/sealed/redisstore"
 	"example.com/sealed/revoke"
 )
-
-// following starts a replica and waits until it is ready.
-func following(t *testing.T, log revoke.Log, policy revoke.Policy) *revoke.Replica {
-	t.Helper()
-	r, err := revoke.Follow(log, policy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeNow(r) })
-	if err := r.Ready(soon(t)); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func closeNow(r *revoke.Replica) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = r.Close(ctx)
-}
 
 func storeOn(t *testing.T, client redis.UniversalClient, config redisstore.Config) *redisstore.Store {
 	t.Helper()
@@ -103,7 +84,7 @@ func TestSentinel(t *testing.T) {
 		return storeOn(t, redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "sealed", SentinelAddrs: sentinels.Addrs}), redisstore.Config{Replicas: 1})
 	}
 	policy := revoke.Policy{MaxStale: 8 * time.Second} // longer than these Sentinels take
-	survives(t, following(t, connect(), policy), following(t, connect(), policy), 0, master.Kill)
+	survives(t, faulttest.Follow(t, connect(), policy), faulttest.Follow(t, connect(), policy), 0, master.Kill)
 }
 
 // On a Redis Cluster the log is on one master, and goes on with its replica.
@@ -117,7 +98,7 @@ func TestCluster(t *testing.T) {
 		return storeOn(t, redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs}), redisstore.Config{})
 	}
 	policy := revoke.Policy{MaxStale: 8 * time.Second}
-	a, b := following(t, connect(), policy), following(t, connect(), policy)
+	a, b := faulttest.Follow(t, connect(), policy), faulttest.Follow(t, connect(), policy)
 	probe := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
 	t.Cleanup(func() { probe.Close() })
 	owner, err := probe.MasterForKey(t.Context(), "sealed:revocations")
@@ -154,7 +135,7 @@ func TestLeastPrivilegeOverTLS(t *testing.T) {
 			refused.Store(e.Err.Error())
 		}
 	}}
-	a, b := following(t, s, policy), following(t, connect("test-password"), policy)
+	a, b := faulttest.Follow(t, s, policy), faulttest.Follow(t, connect("test-password"), policy)
 	if err := a.Revoke(t.Context(), revocation(1)); err != nil {
 		t.Error(err)
 	}
@@ -230,7 +211,7 @@ func TestSplitBrain(t *testing.T) {
 	successor.Await("master_link_status:up")
 	config := redisstore.Config{Replicas: 1, WaitTimeout: 300 * time.Millisecond}
 	policy := revoke.Policy{Poll: 200 * time.Millisecond, Timeout: time.Second, MaxStale: 3 * time.Second}
-	left := following(t, connect(t, old.Addr, config), policy)
+	left := faulttest.Follow(t, connect(t, old.Addr, config), policy)
 	time.Sleep(4 * time.Second)
 	if err := left.Health(); err != nil {
 		t.Fatalf("while all is well: %v", err)

@@ -2,6 +2,8 @@ package revoke_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -129,4 +131,69 @@ func lossyOf(t *testing.T, n int) (*revoketest.Lossy, *atomic.Int32) {
 		t.Fatal(err)
 	}
 	return log, new(atomic.Int32)
+}
+
+// aged is a log whose answers are old.
+type aged struct {
+	revoke.Memory
+	age atomic.Int64
+}
+
+func (a *aged) Read(ctx context.Context, cursor string) (revoke.Page, error) {
+	page, err := a.Memory.Read(ctx, cursor)
+	page.Age = time.Duration(a.age.Load())
+	return page, err
+}
+
+// A server that proves nothing for MaxStale makes its readers stale, though it answers.
+func TestTheAgeOfAnswersCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log aged
+		log.age.Store(int64(time.Hour))
+		r := follow(t, &log, revoke.Policy{})
+		time.Sleep(time.Minute)
+		if err := r.Health(); !errors.Is(err, sealed.ErrUnverified) {
+			t.Errorf("ready by answers that are an hour old: %v", err)
+		}
+		if s := r.Status(); s.Err == nil || !strings.Contains(s.Err.Error(), "acknowledges writes") {
+			t.Errorf("Status.Err %v does not say why", s.Err)
+		}
+		log.age.Store(int64(2 * time.Second))
+		time.Sleep(2 * time.Second)
+		if s := r.Status(); s.Health != nil || s.Age < 2*time.Second {
+			t.Errorf("by answers that are two seconds old: %+v", s)
+		}
+		log.age.Store(int64(time.Hour))
+		time.Sleep(2900 * time.Millisecond)
+		if s := r.Status(); s.Health != nil && s.Age < 5*time.Second {
+			t.Errorf("before MaxStale is over: %+v", s)
+		}
+		time.Sleep(2 * time.Second)
+		if err := r.Health(); !errors.Is(err, sealed.ErrUnverified) {
+			t.Errorf("seven seconds after the last proof: %v", err)
+		}
+	})
+}
+
+// What a replica keeps of the last minutes, it does not keep for longer.
+func TestOldPlacesAreDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, full := lossyOf(t, 10)
+		r := ready(t, &counting{Log: log, begin: func() { full.Add(1) }}, revoke.Policy{})
+		for n := range 1200 { // twenty minutes
+			if err := r.Revoke(t.Context(), sealed.Revocation{ID: id(5000 + n), Until: time.Now().Add(2 * time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		full.Store(0)
+		log.Lose(600) // what came ten minutes ago, and later
+		time.Sleep(10 * time.Second)
+		if n := full.Load(); n != 1 {
+			t.Errorf("read from the beginning %d times, want once: the place before is long gone", n)
+		}
+		if n := len(entries(t, log)); n < 1210 {
+			t.Errorf("the log has %d entries, want all 1210 again", n)
+		}
+	})
 }

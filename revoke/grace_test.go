@@ -1,6 +1,7 @@
 package revoke_test
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,5 +123,33 @@ func TestGraceHoldsOnEveryInstance(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		check("after the grace", sealed.ErrRevoked)
+	})
+}
+
+// A grace that is over takes no room: a site that renews all the time would fill up.
+func TestGracesThatAreOverTakeNoRoom(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const rounds, each = 40, 5000
+		l := revoke.NewList()
+		before := heap()
+		for round := range rounds {
+			for n := range each {
+				now := time.Now()
+				mustRevoke(t, l, sealed.Revocation{ID: id(round*each + n + 1), From: now.Add(time.Second), Until: now.Add(time.Hour)})
+			}
+			time.Sleep(2 * time.Second)
+		}
+		mustRevoke(t, l, sealed.Revocation{ID: id(1 << 23), From: time.Now().Add(time.Second), Until: time.Now().Add(time.Hour)})
+		if took := heap() - before; took > rounds*each*60 {
+			t.Errorf("%d bytes for %d sessions", took, rounds*each)
+		}
+		runtime.KeepAlive(l)
+		time.Sleep(3 * time.Hour)
 	})
 }

@@ -170,6 +170,17 @@ func pages(t *testing.T, open func() revoke.Log) {
 		}
 		appendTo(t, writer, batch...)
 	}
+	// What comes while somebody reads from the beginning is found, also if it is forgotten
+	// sooner than all that was read by then.
+	page, err := reader.Read(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon := revocation(n)
+	soon.Until = time.Now().Add(time.Minute)
+	appendTo(t, writer, soon)
+	rest, _ := read(t, reader, page.Cursor)
+	want(t, rest, n, n+1)
 	for _, cursor := range []string{"", start} {
 		found, end := read(t, reader, cursor)
 		want(t, found, 0, n)
