@@ -24,7 +24,7 @@ Usage: ci/test.sh [everything | quick | platforms]
                 nginx         for examples/cluster and e2e
               Debian starts the last four as services, which the tests do not use.
               Otherwise install them yourself, or these parts do not run.
-  quick       what needs no server and no browser, in about a minute: gofmt, vet,
+  quick       what needs no server and no browser, in two minutes: gofmt, vet,
               staticcheck, what the root module requires, its tests with the race
               detector (without the mutations, and few seeds of the simulations),
               the README's program, links. It installs nothing.
