@@ -112,7 +112,7 @@ func (r *Replica) readOn(ctx context.Context) (age time.Duration, err error) {
 	}
 }
 
-// tidy has the garbage collected that pages leave, when it comes to a sixteenth of the list.
+// tidy has the garbage collected that pages leave, when it comes to a twentieth of the list.
 // Who loads millions of entries would otherwise take twice the memory that they need, since
 // the collector waits until the heap has doubled. It does so before the replica is ready
 // only: later the heap may be large, and to go through it costs those who are served.
@@ -123,7 +123,7 @@ func (r *Replica) tidy(read int) {
 	const page, enough = 1000, 4 << 20 // bytes: of an entry in a page, and not to bother
 	r.garbage += read * page
 	left, size := r.list.leftovers()
-	if r.garbage += left; r.garbage >= max(enough, size/16) {
+	if r.garbage += left; r.garbage >= max(enough, size/20) {
 		r.garbage = 0
 		runtime.GC()
 	}
