@@ -319,24 +319,43 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	// The cookies of other paths that hold sessions, too: they would be the
 	// visitor's session next. Those that fail stay for the next try. Nobody's
 	// sessions are not for the list: strangers could fill it.
-	others := e.others
-	e.others = nil
-	errs := make([]error, len(others))
-	var wg sync.WaitGroup
+	errs := make([]error, len(e.others))
 	callOut(&e.calling, func() {
-		for i := range others {
-			if e.policy.somebodys(&others[i]) {
-				wg.Go(func() { errs[i] = e.revokeRecord(ctx, &others[i].record, time.Time{}) }) // one wait for all
+		allAtOnce(len(errs), func(i int) { // one wait for all
+			if other := &e.others[i]; e.policy.somebodys(other) {
+				errs[i] = e.revokeRecord(ctx, &other.record, time.Time{})
 			}
-		}
-		wg.Wait()
+		})
 	})
+	var failed []session[T]
 	for i, err := range errs {
 		if err != nil {
-			e.others = append(e.others, others[i])
+			failed = append(failed, e.others[i])
 		}
 	}
+	e.others = failed
 	return errors.Join(errs...)
+}
+
+// allAtOnce calls f for 0 to n-1, and waits. A panic goes on in the caller: in another
+// goroutine nobody could recover from it, and it would end the program.
+func allAtOnce(n int, f func(int)) {
+	panics := make(chan any, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			defer func() {
+				if v := recover(); v != nil {
+					panics <- v
+				}
+			}()
+			f(i)
+		})
+	}
+	wg.Wait()
+	if len(panics) > 0 {
+		panic(<-panics)
+	}
 }
 
 // judgeBut is judge, but for the request's own RevokeSubject.

@@ -193,8 +193,15 @@ func (e *exchange[T]) begin(ctx context.Context, used bool) error {
 	if err := e.lock(); err != nil {
 		return err
 	}
+	loaded := false
+	defer func() {
+		if !loaded { // a function of the application has panicked
+			e.mu.Unlock()
+		}
+	}()
 	e.load(ctx, false)
 	e.used = e.used || used
+	loaded = true
 	return nil
 }
 

@@ -43,9 +43,9 @@ func (e *exchange[T]) uncommit() {
 // go past the commit.
 func (e *exchange[T]) bypass() {
 	if e.lock() == nil {
+		defer e.mu.Unlock()
 		e.bypassed = true
 		e.publish()
-		e.mu.Unlock()
 	}
 }
 
