@@ -92,6 +92,8 @@ func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 		return expired
 	case s.err != nil && !e.hasCookie && !e.insidePath():
 		return errOutsidePath
+	case s.err != nil && !e.hasCookie && e.cookies.withheld(e.request):
+		return ErrCrossSite
 	case s.err == nil && (!justRead || s.renewed):
 		if err := e.judgeBut(ctx, now); err != nil {
 			return err

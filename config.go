@@ -112,7 +112,9 @@ type Cookie struct {
 	Path string
 
 	// SameSite defaults to Lax. None needs Secure, and a defence against
-	// cross-site requests such as [http.CrossOriginProtection].
+	// cross-site requests such as [http.CrossOriginProtection]. In a request from
+	// which browsers withhold the cookie for its site, and say so by Sec-Fetch-Site,
+	// Update is [ErrCrossSite]: it would overwrite the visitor's session unseen.
 	SameSite http.SameSite
 
 	// Partitioned keeps a cookie per top-level site when embedded (CHIPS).

@@ -33,6 +33,7 @@ type cookieFormat struct {
 	name       string
 	attributes string // as they end each Set-Cookie line
 	path       string
+	sameSite   http.SameSite
 	maxSize    int // of a Set-Cookie line
 	maxChunks  int
 }
@@ -77,7 +78,7 @@ func newCookieFormat(c Cookie) (cookieFormat, error) {
 		errs = append(errs, errors.New("Cookie.Partitioned needs Secure, which Insecure omits: browsers refuse it"))
 	}
 	attributes, err := c.attributes()
-	f := cookieFormat{name: c.Name, attributes: attributes, path: c.Path, maxSize: c.MaxSize, maxChunks: c.MaxChunks}
+	f := cookieFormat{name: c.Name, attributes: attributes, path: c.Path, sameSite: c.SameSite, maxSize: c.MaxSize, maxChunks: c.MaxChunks}
 	if errs = append(errs, err); errors.Join(errs...) == nil && f.chunkLen(maxMaxAge) < minChunk {
 		errs = append(errs, fmt.Errorf("Cookie.MaxSize %d leaves no room for a token beside Name, Domain and Path", c.MaxSize))
 	}
@@ -216,6 +217,32 @@ func trimSpace(s string) string {
 func (f *cookieFormat) covers(path string) bool {
 	rest, ok := strings.CutPrefix(path, f.path)
 	return ok && (rest == "" || strings.HasSuffix(f.path, "/") || rest[0] == '/')
+}
+
+// withheld reports whether the request comes from another site and browsers withhold the
+// cookie from it for that: all do so for SameSite=Strict, and for Lax unless it is a
+// navigation of the whole window with a safe method (RFC 6265bis, section 5.8.3). They say
+// where it comes from, but not over plain HTTP (Fetch Metadata, section 2).
+func (f *cookieFormat) withheld(r *http.Request) bool {
+	if r.Header.Get("Sec-Fetch-Site") != "cross-site" {
+		return false
+	}
+	switch f.sameSite {
+	case http.SameSiteStrictMode:
+		return true
+	case http.SameSiteLaxMode:
+		return !safeMethod(r.Method) || r.Header.Get("Sec-Fetch-Dest") != "document"
+	}
+	return false
+}
+
+// safeMethod reports whether a method only reads (RFC 9110, section 9.2.1).
+func safeMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }
 
 // A cookieHeader is what a request's Cookie headers hold under our name.

@@ -28,6 +28,11 @@ var (
 	ErrNoHandler = errors.New("sealed: the request did not pass through Manager.Handler")
 	// ErrCommitted: the response's headers were sent already.
 	ErrCommitted = errors.New("sealed: the response's headers were sent")
+	// ErrCrossSite: the request comes from another site, and the browser withholds the
+	// session's cookie from it (RFC 6265bis, section 5.8.3). A session begun here would
+	// overwrite the visitor's. Answer with 303 to a page of yours: that request has the
+	// cookie, unless it is SameSite=Strict, which needs a click in between.
+	ErrCrossSite = errors.New("sealed: cross-site request, from which the browser withholds the session's cookie")
 	// ErrTooLarge: the session does not fit into its cookie.
 	ErrTooLarge = errors.New("sealed: session too large")
 )

@@ -196,7 +196,7 @@ func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
 // Update returns an error, the session is as it was.
 //
 // The error is [ErrTooLarge] with the sizes, [ErrCommitted], [ErrUnverified],
-// [ErrNoHandler], that of the context of a request that has ended, that of the
+// [ErrCrossSite], [ErrNoHandler], that of the context of a request that has ended, that of the
 // revocation list, of encoding the session, or of invalid Terms; or, where the session
 // has ended since it was read, [ErrExpired] or [ErrRevoked], or [ErrRenewed] for
 // [Config.RenewalGrace].
