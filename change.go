@@ -34,10 +34,7 @@ func (e *exchange[T]) prepareChange(ctx context.Context, forChange bool) (expire
 		}
 		return nil, err
 	}
-	if e.state == nil {
-		e.load(ctx, forChange)
-	}
-	e.used = true
+	e.ask(ctx, forChange, true)
 	expired, compromised := e.keys.recheck(e.session.key)
 	if compromised != nil {
 		e.drop(ctx, compromised)
@@ -48,7 +45,7 @@ func (e *exchange[T]) prepareChange(ctx context.Context, forChange bool) (expire
 // unchangeable says why a change could not reach the client, or not the right one.
 func (e *exchange[T]) unchangeable() error {
 	switch {
-	case e.committed.Load():
+	case e.committed.Load(), e.written != nil && e.written():
 		return ErrCommitted
 	case e.finished:
 		return errFinished

@@ -24,6 +24,7 @@ type exchange[T any] struct {
 	calling   atomic.Bool // a function of the application runs under mu
 	finished  bool        // the handler has returned or panicked
 	bypassed  bool        // who writes may go past the commit: see publish
+	written   func() bool // the response was sent, maybe past the commit; nil if nobody can say
 	refusal   refusal
 	*state[T] // nil until the session is asked for
 }
@@ -131,6 +132,15 @@ func (e *exchange[T]) callList(f func()) {
 	}
 }
 
+// ask finds the request's session. used says that this counts as use.
+func (e *exchange[T]) ask(ctx context.Context, forChange, used bool) {
+	first := e.state == nil
+	e.load(ctx, forChange)
+	if e.used = e.used || used; first {
+		e.publish()
+	}
+}
+
 // load finds the request's session, once. forChange says that it is about to be
 // changed.
 func (e *exchange[T]) load(ctx context.Context, forChange bool) {
@@ -199,8 +209,7 @@ func (e *exchange[T]) begin(ctx context.Context, used bool) error {
 			e.mu.Unlock()
 		}
 	}()
-	e.load(ctx, false)
-	e.used = e.used || used
+	e.ask(ctx, false, used)
 	loaded = true
 	return nil
 }

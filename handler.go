@@ -26,6 +26,7 @@ func (c *core[T]) handler(next http.Handler) http.Handler {
 		s := &requestScope[T]{}
 		s.exchange.core, s.exchange.request, s.exchange.response = c, r, w
 		s.exchange.refusal = refused
+		s.exchange.follow()
 		s.writer = responseWriter[T]{&s.exchange, &s.request}
 		copyWithContext(&s.request, r, requestContext[T]{&s.exchange})
 		returned := false
@@ -81,7 +82,10 @@ func (s *requestScope[T]) finish(returned bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.finished = true
-	if returned && !e.committed.Load() {
+	switch {
+	case !returned:
+		e.unpublish()
+	case !e.committed.Load():
 		e.complete()
 	}
 	outer := e.request

@@ -20,6 +20,9 @@ func shieldResponse(h http.Header, sets bool, values *[2]string) {
 		h["Vary"] = []string{strings.Join(vary, ", ") + ", Cookie"}
 	}
 	cache := h["Cache-Control"]
+	if len(cache) == 1 && &cache[0] == &values[1] {
+		cache = nil // not the handler's: set before, see publish
+	}
 	switch {
 	case sets && !closed(cache):
 		values[1] = "no-store"

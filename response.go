@@ -49,12 +49,39 @@ func (e *exchange[T]) bypass() {
 	}
 }
 
-// publish completes the headers after a change already, if the commit may be bypassed.
-// The last one before they are sent counts.
+// publish completes the headers after a read or a change already, if the commit may be
+// bypassed. The last one before they are sent counts. What was only read is as it was
+// after that: the commit, if it comes, decides by its own time.
 func (e *exchange[T]) publish() {
-	if e.bypassed && e.state != nil && !e.committed.Load() && !e.finished {
-		lines, _ := e.setCookies(e.request.Context())
-		e.setHeaders(lines)
+	if !e.bypassed || e.state == nil || e.committed.Load() || e.finished || e.refusal == refuseAll {
+		return
+	}
+	ctx := e.request.Context()
+	before, action := e.session, e.action
+	e.refresh(ctx)
+	lines, _ := e.setCookies(ctx)
+	e.setHeaders(lines)
+	if action == leaveCookie && e.action == setCookie {
+		e.session, e.action = before, action
+	}
+}
+
+// unpublish takes back the cookies of a handler that has panicked.
+func (e *exchange[T]) unpublish() {
+	if e.bypassed && e.state != nil && !e.committed.Load() {
+		h := e.response.Header()
+		h["Set-Cookie"] = slices.DeleteFunc(slices.Clone(h["Set-Cookie"]), e.cookies.owns)
+	}
+}
+
+// A writtenWriter knows whether the response was sent. Frameworks that have one, such as
+// gin, hand it to handlers as well, which then write past ours.
+type writtenWriter interface{ Written() bool }
+
+// follow has the headers follow every read and change if the writer is such a one.
+func (e *exchange[T]) follow() {
+	if w, ok := e.response.(writtenWriter); ok {
+		e.bypassed, e.written = true, w.Written
 	}
 }
 

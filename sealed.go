@@ -107,8 +107,10 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 //
 // The writer that next gets can flush, hijack, push and copy by [io.ReaderFrom]
 // exactly if the server's can, also through [http.ResponseController]. What else the
-// server's can do is reached by Unwrap; after that call the headers follow every change
-// at once, so that the cookie arrives also if they are sent past this handler.
+// server's can do is reached by Unwrap; after that call the headers follow every read and
+// change at once, so that the cookie arrives also if they are sent past this handler. So
+// they do from the start if the server's writer is a framework's that has a method
+// "Written() bool", as gin's.
 //
 // A response whose handler read the session gets "Vary: Cookie", and "Cache-Control:
 // private" if it has none of its own; one that sets the cookie gets "Cache-Control:
