@@ -70,6 +70,13 @@ type Config[T any] struct {
 	// Security considerations: a copy of the old cookie works that much longer.
 	RenewalGrace time.Duration
 
+	// Migrate makes a T of data that another version of the program has written and
+	// that does not fit T: a field has another type, or T has no field for it. [Decode]
+	// says which type the data fits. With false it is read as without Migrate: what T
+	// has no field for is carried over, another type is [ErrInvalid]. The cookie gets the
+	// result with the next Update. It must be a pure function of the data.
+	Migrate func(data []byte) (T, bool)
+
 	// DeleteDead deletes a cookie that can never open again: expired for good,
 	// revoked, sealed under a revoked key, or no token of this manager at all.
 	// Default no: it costs nothing but its bytes. A cookie that another instance

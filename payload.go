@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -16,13 +17,29 @@ type payload[T any] struct {
 	strict   cbor.DecMode // decoding that refuses keys for which T has no field
 	zero     []byte       // the zero T, encoded
 	simple   bool         // see simpleType
+
+	migrate func([]byte) (T, bool) // see Config.Migrate; may be nil
 }
 
-func newPayload[T any]() (p payload[T], err error) {
+func newPayload[T any](migrate func([]byte) (T, bool)) (p payload[T], err error) {
 	t := reflect.TypeFor[T]()
 	if err := checkType(t, map[reflect.Type]bool{}); err != nil {
 		return p, err
 	}
+	p.migrate = migrate
+	if p.encoding, p.decoding, p.strict, err = modes(); err != nil {
+		return p, err
+	}
+	p.simple = simpleType(t, 0)
+	var zero T
+	if p.zero, err = p.encoding.Marshal(&zero); err != nil {
+		return p, fmt.Errorf("session type %v: its zero value cannot be encoded: %w", t, err)
+	}
+	return p, nil
+}
+
+// modes returns how sessions of all types are encoded and decoded.
+func modes() (encoding cbor.EncMode, decoding, strict cbor.DecMode, err error) {
 	// The Core Deterministic Encoding of RFC 8949, section 4.2.1, with times
 	// to the nanosecond, in UTC: the default would cut them to seconds in
 	// silence, and an offset has no seconds.
@@ -41,22 +58,15 @@ func newPayload[T any]() (p payload[T], err error) {
 		DefaultMapType: reflect.TypeFor[map[string]any](),
 		IntDec:         cbor.IntDecConvertSignedOrBigInt,
 	}
-	if p.encoding, err = encode.EncMode(); err != nil {
-		return p, err
+	if encoding, err = encode.EncMode(); err != nil {
+		return nil, nil, nil, err
 	}
-	if p.decoding, err = decode.DecMode(); err != nil {
-		return p, err
+	if decoding, err = decode.DecMode(); err != nil {
+		return nil, nil, nil, err
 	}
 	decode.ExtraReturnErrors = cbor.ExtraDecErrorUnknownField
-	if p.strict, err = decode.DecMode(); err != nil {
-		return p, err
-	}
-	p.simple = simpleType(t, 0)
-	var zero T
-	if p.zero, err = p.encoding.Marshal(&zero); err != nil {
-		return p, fmt.Errorf("session type %v: its zero value cannot be encoded: %w", t, err)
-	}
-	return p, nil
+	strict, err = decode.DecMode()
+	return encoding, decoding, strict, err
 }
 
 // encode encodes v, and checks that the data decodes again: what would not come back
@@ -88,7 +98,56 @@ var errNotUTF8 = errors.New("it has text that is not UTF-8")
 // decode decodes data, which parseRecord returned, into v. Its error says
 // nothing of the data, only of types.
 func (p *payload[T]) decode(data []byte, v *T) error {
-	err := p.decoding.Unmarshal(data, v)
+	if p.migrate != nil {
+		_, err := p.decodeForChange(data, v)
+		return err
+	}
+	return asRejection(p.decoding.Unmarshal(data, v))
+}
+
+// decodeForChange is decode that also reports whether T has a field for all of data.
+// A newer version of the program may have written fields that this one does not know,
+// or an older one some that this one has no more: of those Migrate makes a T.
+func (p *payload[T]) decodeForChange(data []byte, v *T) (whole bool, err error) {
+	err = p.strict.Unmarshal(data, v)
+	if err == nil {
+		return true, nil
+	}
+	if p.migrate != nil {
+		if migrated, ok := p.migrate(bytes.Clone(data)); ok {
+			*v = migrated
+			return true, nil
+		}
+	}
+	var none T
+	*v = none
+	return false, asRejection(p.decoding.Unmarshal(data, v))
+}
+
+// Decode decodes a session's data, as [Config.Migrate] gets it, into a type that it had
+// before. It is exact, so that it can be asked which type that is: data that has a field
+// which S does not have, or another type for one, is an error. The error says nothing of
+// the data, only of types.
+func Decode[S any](data []byte) (S, error) {
+	var v, none S
+	_, _, strict, err := modes()
+	if err != nil {
+		return none, err
+	}
+	err = strict.Unmarshal(data, &v)
+	if _, unknown := errors.AsType[*cbor.UnknownFieldError](err); unknown {
+		return none, errUnknownField
+	}
+	if err != nil {
+		return none, asRejection(err)
+	}
+	return v, nil
+}
+
+var errUnknownField = reject(ErrInvalid, ReasonUndecodable, "the data has a field that the type does not have")
+
+// asRejection returns the rejection for an error of decoding.
+func asRejection(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -97,20 +156,6 @@ func (p *payload[T]) decode(data []byte, v *T) error {
 		detail = fmt.Sprintf("CBOR %s does not fit %s, a %s", mismatch.CBORType, cmp.Or(mismatch.StructFieldName, "the session"), mismatch.GoType)
 	}
 	return reject(ErrInvalid, ReasonUndecodable, detail)
-}
-
-// decodeForChange is decode that also reports whether T has a field for all of data.
-// A newer version of the program may have written fields that this one does not know.
-func (p *payload[T]) decodeForChange(data []byte, v *T) (whole bool, err error) {
-	err = p.strict.Unmarshal(data, v)
-	if err == nil {
-		return true, nil
-	}
-	if _, unknown := errors.AsType[*cbor.UnknownFieldError](err); unknown {
-		var none T
-		*v = none
-	}
-	return false, p.decode(data, v)
 }
 
 // itemLen returns the length of the first CBOR item in b.

@@ -78,7 +78,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	}
 	cookies, cookieErr := newCookieFormat(config.Cookie)
 	terms := config.terms()
-	payload, payloadErr := newPayload[T]()
+	payload, payloadErr := newPayload(config.Migrate)
 	errs = append(errs, cookieErr, terms.check(), payloadErr)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("sealed: configuration: %w", err)
