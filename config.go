@@ -54,6 +54,14 @@ type Config[T any] struct {
 	// most 255 bytes. Seal and Open need one.
 	Purpose string
 
+	// Former lists other cookie names and purposes under which sessions are read too,
+	// so that they can be renamed without logging anybody out: a session that comes
+	// under one is the session, with its ID and deadlines, and the next response sets
+	// today's cookie and deletes that of the former name. While some instances still have the
+	// old configuration, give those the new name as a Former first. A Former is no more
+	// needed when sessions that were sealed under it have ended. At most 4.
+	Former []Former
+
 	// Revocations is the list of sessions that were ended early. Default none.
 	//
 	// Security considerations: without it, a copy of a cookie works until it
@@ -101,7 +109,8 @@ type Terms struct {
 // scripts cannot read it.
 type Cookie struct {
 	// Name defaults to "__Host-session", or to "session" with Insecure. It is
-	// sealed into the token: renaming the cookie ends all sessions.
+	// sealed into the token: renaming the cookie ends all sessions, unless
+	// [Config.Former] has the old name.
 	//
 	// Security considerations: browsers take a "__Host-" cookie from exactly
 	// this host over HTTPS only, so that no sibling domain can plant one (RFC
@@ -153,6 +162,8 @@ const (
 	defaultLifetime     = 24 * time.Hour
 	maxLifetime         = 400 * 24 * time.Hour // RFC 6265bis, section 5.5
 	maxGrace            = time.Minute
+	maxPurpose          = 255 // bytes: FORMAT.md
+	maxFormers          = 4
 	maxAttribute        = 1024 // longer ones are ignored: RFC 6265bis, section 5.6
 )
 

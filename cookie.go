@@ -32,6 +32,7 @@ const (
 type cookieFormat struct {
 	name       string
 	attributes string // as they end each Set-Cookie line
+	domain     string
 	path       string
 	sameSite   http.SameSite
 	maxSize    int // of a Set-Cookie line
@@ -78,7 +79,7 @@ func newCookieFormat(c Cookie) (cookieFormat, error) {
 		errs = append(errs, errors.New("Cookie.Partitioned needs Secure, which Insecure omits: browsers refuse it"))
 	}
 	attributes, err := c.attributes()
-	f := cookieFormat{name: c.Name, attributes: attributes, path: c.Path, sameSite: c.SameSite, maxSize: c.MaxSize, maxChunks: c.MaxChunks}
+	f := cookieFormat{name: c.Name, attributes: attributes, domain: c.Domain, path: c.Path, sameSite: c.SameSite, maxSize: c.MaxSize, maxChunks: c.MaxChunks}
 	if errs = append(errs, err); errors.Join(errs...) == nil && f.chunkLen(maxMaxAge) < minChunk {
 		errs = append(errs, fmt.Errorf("Cookie.MaxSize %d leaves no room for a token beside Name, Domain and Path", c.MaxSize))
 	}
@@ -173,6 +174,9 @@ func (f *cookieFormat) deletions(stale uint32) []string {
 	}
 	return lines
 }
+
+// scope is what a browser keeps a cookie under, beside its name.
+func (f *cookieFormat) scope() string { return f.domain + f.path }
 
 // owns reports whether a Set-Cookie line sets a cookie of ours.
 func (f *cookieFormat) owns(line string) bool {

@@ -18,6 +18,8 @@ type core[T any] struct {
 	keys    *Keyring
 	observe observer
 
+	formers []formerCarrier // see Config.Former
+
 	deleteDead bool // see Config.DeleteDead
 	revoking   *revoking
 }
@@ -90,7 +92,9 @@ func (c *core[T]) open(ctx context.Context, token string) *session[T] {
 		s.err = errNoPurpose
 		return &s
 	}
-	c.policy.open(ctx, &s, &c.bare, nil, token, time.Now().UnixMilli(), new(bool), false)
+	now, asked := time.Now().UnixMilli(), false
+	c.policy.open(ctx, &s, &c.bare, nil, token, now, &asked, false)
+	c.openFormer(ctx, &s, token, (*formerCarrier).outside, now, &asked, false)
 	c.observe.tell(ctx, s.event())
 	return &s
 }

@@ -55,6 +55,7 @@ type state[T any] struct {
 	exempt    time.Time    // when this request revoked all sessions of its subject; zero for never
 	numbered  uint32       // see cookieHeader
 	action    cookieAction // what becomes of the cookie
+	leftovers []string     // Set-Cookie lines that delete cookies of former names
 	hasCookie bool         // the request has a cookie of ours
 	dead      bool         // none of them can ever open again, and they are to be deleted
 	tossed    bool         // several of them hold sessions
@@ -152,7 +153,7 @@ func (e *exchange[T]) load(ctx context.Context, forChange bool) {
 	st := &state[T]{readAt: time.Now().UnixMilli(), hasCookie: h.named.count > 0 || h.numbered != 0, numbered: h.numbered}
 	st.session.err = ErrNoSession
 	e.callList(func() { e.openAll(ctx, st, h.named.values[:h.named.count], forChange) })
-	if h.named.count > 0 {
+	if st.hasCookie {
 		e.tellOpened(ctx, &st.session)
 	}
 	if h.named.more > 0 {
@@ -168,14 +169,17 @@ func (e *exchange[T]) openAll(ctx context.Context, st *state[T], tokens []string
 	for i, token := range tokens {
 		if i == 0 {
 			e.policy.open(ctx, &st.session, &e.cookie, st.buf[:0], token, st.readAt, &asked, forChange)
+			e.openFormer(ctx, &st.session, token, (*formerCarrier).sameName, st.readAt, &asked, forChange)
 			st.dead = e.deleteDead && st.session.dead(st.readAt)
 			continue
 		}
 		other := new(session[T])
 		e.policy.open(ctx, other, &e.cookie, nil, token, st.readAt, &asked, forChange)
+		e.openFormer(ctx, other, token, (*formerCarrier).sameName, st.readAt, &asked, forChange)
 		st.dead = st.dead && other.dead(st.readAt)
 		e.choose(ctx, st, other)
 	}
+	e.openRenamed(ctx, st, &asked, forChange)
 }
 
 // choose makes the better of the request's session and other its session, and

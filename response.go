@@ -70,7 +70,7 @@ func (e *exchange[T]) publish() {
 func (e *exchange[T]) unpublish() {
 	if e.bypassed && e.state != nil && !e.committed.Load() {
 		h := e.response.Header()
-		h["Set-Cookie"] = slices.DeleteFunc(slices.Clone(h["Set-Cookie"]), e.cookies.owns)
+		h["Set-Cookie"] = slices.DeleteFunc(slices.Clone(h["Set-Cookie"]), e.owns)
 	}
 }
 
@@ -117,7 +117,7 @@ func (e *exchange[T]) complete() {
 func (e *exchange[T]) setHeaders(lines []string) {
 	h := e.response.Header()
 	if len(lines) > 0 || e.action != leaveCookie || e.bypassed {
-		setCookieHeaders(h, lines, e.cookies.owns, &e.headers)
+		setCookieHeaders(h, lines, e.owns, &e.headers)
 	} else {
 		shieldResponse(h, false, &e.headers)
 	}
@@ -151,14 +151,15 @@ func (e *exchange[T]) refresh(ctx context.Context) {
 		return
 	}
 	touch := e.used && s.touchDue(e.readAt, 1) && !IsPrefetch(e.request)
-	reseal := key.key.id != s.key.key.id
+	newKey := key.key.id != s.key.key.id
+	reseal := newKey || s.former
 	if !touch && !reseal {
 		return
 	}
 	now := time.Now().UnixMilli()
 	if now-e.readAt > soon.Milliseconds() {
 		touch = touch && s.touchDue(now, 3)
-		reseal = reseal && !key.activates.IsZero() && now-key.activates.UnixMilli() >= dayMilli
+		reseal = newKey && !key.activates.IsZero() && now-key.activates.UnixMilli() >= dayMilli
 	}
 	if !touch && !reseal || e.keys.checkExpiry() != nil || e.judge(ctx, now) != nil {
 		return
@@ -203,8 +204,10 @@ func (e *exchange[T]) setCookies(ctx context.Context) (lines []string, sealed Ev
 		for _, line := range lines {
 			sealed.Bytes += len(line)
 		}
+		lines = append(lines, e.leftovers...)
 	case e.hasCookie && (e.action == deleteCookie || e.dead && s.err != nil):
 		lines = append([]string{e.cookies.deletion()}, e.cookies.deletions(e.numbered)...)
+		lines = append(lines, e.leftovers...)
 	}
 	return lines, sealed
 }

@@ -67,8 +67,8 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	if !aeadAvailable() {
 		errs = append(errs, errors.New("the cipher XChaCha20-Poly1305 is not available under GODEBUG=fips140=only, as FIPS 140 does not approve it"))
 	}
-	if len(config.Purpose) > 255 {
-		errs = append(errs, fmt.Errorf("the Purpose has %d bytes, more than 255", len(config.Purpose)))
+	if len(config.Purpose) > maxPurpose {
+		errs = append(errs, fmt.Errorf("the Purpose has %d bytes, more than %d", len(config.Purpose), maxPurpose))
 	}
 	switch grace := config.RenewalGrace; {
 	case grace < 0 || grace > maxGrace:
@@ -79,7 +79,11 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	cookies, cookieErr := newCookieFormat(config.Cookie)
 	terms := config.terms()
 	payload, payloadErr := newPayload(config.Migrate)
-	errs = append(errs, cookieErr, terms.check(), payloadErr)
+	seal := func(name, purpose string) sealer {
+		return sealer{keys, associatedSuffix(name, purpose), payload.itemLen}
+	}
+	formers, formerErr := newFormers(config.Former, &cookies, config.Purpose, seal)
+	errs = append(errs, cookieErr, formerErr, terms.check(), payloadErr)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("sealed: configuration: %w", err)
 	}
@@ -87,8 +91,9 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 		policy:     policy[T]{payload, terms, config.TermsFor, config.Subject, config.Revocations, config.RenewalGrace},
 		cookies:    cookies,
 		owner:      cookieOwner{cookies.name},
-		cookie:     sealer{keys, associatedSuffix(cookies.name, config.Purpose), payload.itemLen},
-		bare:       sealer{keys, associatedSuffix("", config.Purpose), payload.itemLen},
+		cookie:     seal(cookies.name, config.Purpose),
+		bare:       seal("", config.Purpose),
+		formers:    formers,
 		purpose:    config.Purpose != "",
 		keys:       keys,
 		observe:    config.Observe,

@@ -17,6 +17,7 @@ type session[T any] struct {
 	record  record
 	key     *ringKey // that opened the token it comes from, if any
 	issued  bool     // a client has it under this ID: its token authenticated
+	former  bool     // its token is of a former cookie name or purpose
 	renewed bool     // it goes on under a new ID: this one can be read, for the grace
 	subject string
 	terms   *Terms // nobody changes it

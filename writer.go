@@ -123,7 +123,7 @@ func (w hijackWriter[T]) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		}
 		return conn, rw, err
 	}
-	lines := slices.DeleteFunc(slices.Clone(w.Header()["Set-Cookie"]), func(line string) bool { return !e.cookies.owns(line) })
+	lines := slices.DeleteFunc(slices.Clone(w.Header()["Set-Cookie"]), func(line string) bool { return !e.owns(line) })
 	if !e.sent.Swap(true) && len(lines) > 0 && e.action != leaveCookie {
 		conn, rw = addCookies(conn, rw, lines)
 	}
