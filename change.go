@@ -306,14 +306,16 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	}
 	e.destroyed = true
 	e.forget()
+	oldErr := e.endOld(ctx)
+	e.deleteOld = e.deleteOld || oldErr != nil // this browser is logged out all the same
 	if e.bypassed {
 		e.publish()
 	}
 	if e.policy.list == nil {
 		if e.tossed {
-			return errOtherCookie
+			return errors.Join(errOtherCookie, oldErr)
 		}
-		return nil
+		return oldErr
 	}
 	// The cookies of other paths that hold sessions, too: they would be the
 	// visitor's session next. Those that fail stay for the next try. Nobody's
@@ -333,7 +335,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 		}
 	}
 	e.others = failed
-	return errors.Join(errs...)
+	return errors.Join(append(errs, oldErr)...)
 }
 
 // allAtOnce calls f for 0 to n-1, and waits. A panic goes on in the caller: in another

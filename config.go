@@ -78,6 +78,9 @@ type Config[T any] struct {
 	// Security considerations: a copy of the old cookie works that much longer.
 	RenewalGrace time.Duration
 
+	// Import takes over the sessions of another library. The zero Import does nothing.
+	Import Import[T]
+
 	// Migrate makes a T of data that another version of the program has written and
 	// that does not fit T: a field has another type, or T has no field for it. [Decode]
 	// says which type the data fits. With false it is read as without Migrate: what T

@@ -20,6 +20,8 @@ type core[T any] struct {
 
 	formers []formerCarrier // see Config.Former
 
+	importer *importer[T] // see Config.Import; may be nil
+
 	deleteDead bool // see Config.DeleteDead
 	revoking   *revoking
 }
@@ -121,7 +123,11 @@ func (c *core[T]) revokeRecord(ctx context.Context, r *record, from time.Time) e
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
-	until := unixMilli(r.created + r.expires).Add(maxSkew)
+	until := unixMilli(r.created + r.expires)
+	if c.importer != nil && c.importer.Until.After(until) {
+		until = c.importer.Until // a copy of the old cookie may come as long
+	}
+	until = until.Add(maxSkew)
 	return c.revoke(ctx, Revocation{ID: r.id, From: from, Until: until})
 }
 

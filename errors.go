@@ -55,6 +55,7 @@ const (
 	ReasonRenewed     Reason = "renewed"       // it was renewed before this response was sent (ErrRenewed)
 	ReasonUnverified  Reason = "unverified"    // the revocation list cannot say (ErrUnverified)
 	ReasonStaleKeys   Reason = "stale keys"    // the keyring has expired (ErrUnverified)
+	ReasonNotImported Reason = "not imported"  // the session of another library could not be taken over (ErrUnverified, ErrInvalid)
 	ReasonDuplicate   Reason = "duplicate"     // another cookie of the same name was preferred, or four had been tried
 )
 

@@ -12,6 +12,8 @@ const (
 	EventSealed           EventKind = "sealed"            // a session was sealed into the response's cookie, or by Seal
 	EventRenewed          EventKind = "renewed"           // a session got a new ID and new deadlines
 	EventDestroyed        EventKind = "destroyed"         // Destroy ended a session
+	EventImported         EventKind = "imported"          // a session of another library was taken over
+	EventImportFailed     EventKind = "import failed"     // such a session does not fit into the cookie, or could not be ended
 	EventRevocationFailed EventKind = "revocation failed" // the revocation list did not take a revocation
 	EventLateChange       EventKind = "late change"       // a change was refused, as the headers were sent
 )
@@ -21,7 +23,7 @@ const (
 type Event struct {
 	Kind   EventKind
 	Reason Reason // of EventRejected: why
-	Err    error  // of EventRejected, EventRevocationFailed and EventLateChange
+	Err    error  // of EventRejected, EventRevocationFailed, EventImportFailed and EventLateChange
 	ID     ID     // the session's, where it is known
 	KeyID  string // the key of the token, where it is known
 

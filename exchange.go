@@ -57,6 +57,7 @@ type state[T any] struct {
 	action    cookieAction // what becomes of the cookie
 	leftovers []string     // Set-Cookie lines that delete cookies of former names
 	hasCookie bool         // the request has a cookie of ours
+	deleteOld bool         // the cookie of another library is to be deleted: see Import
 	dead      bool         // none of them can ever open again, and they are to be deleted
 	tossed    bool         // several of them hold sessions
 	used      bool         // the session was read or changed, not only peeked at
@@ -155,6 +156,8 @@ func (e *exchange[T]) load(ctx context.Context, forChange bool) {
 	e.callList(func() { e.openAll(ctx, st, h.named.values[:h.named.count], forChange) })
 	if st.hasCookie {
 		e.tellOpened(ctx, &st.session)
+	} else if e.importer != nil && !e.importer.over(time.Now()) {
+		e.importOld(ctx, st)
 	}
 	if h.named.more > 0 {
 		st.dead = false

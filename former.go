@@ -118,5 +118,5 @@ func (c *core[T]) owns(line string) bool {
 			return true
 		}
 	}
-	return false
+	return c.importer != nil && c.importer.cookies.owns(line)
 }

@@ -106,6 +106,7 @@ func (e *exchange[T]) complete() {
 	}
 	ctx := e.request.Context()
 	e.refresh(ctx)
+	e.finishImport(ctx)
 	lines, sealed := e.setCookies(ctx)
 	e.setHeaders(lines)
 	if e.observe != nil && sealed.Kind != "" {
@@ -151,8 +152,8 @@ func (e *exchange[T]) refresh(ctx context.Context) {
 		return
 	}
 	touch := e.used && s.touchDue(e.readAt, 1) && !IsPrefetch(e.request)
-	newKey := key.key.id != s.key.key.id
-	reseal := newKey || s.former
+	newKey := s.key != nil && key.key.id != s.key.key.id
+	reseal := newKey || s.former || s.imported
 	if !touch && !reseal {
 		return
 	}
@@ -168,7 +169,10 @@ func (e *exchange[T]) refresh(ctx context.Context) {
 	if touch {
 		next.touch(e.readAt)
 	}
-	if e.cookies.fits(next.record, next.terms.Persistent) != nil {
+	if err := e.cookies.fits(next.record, next.terms.Persistent); err != nil {
+		if s.imported {
+			e.tell(ctx, Event{Kind: EventImportFailed, ID: s.record.id, Err: err})
+		}
 		return // the configuration leaves less room than before: keep the cookie
 	}
 	*s, e.action = next, setCookie
@@ -208,6 +212,9 @@ func (e *exchange[T]) setCookies(ctx context.Context) (lines []string, sealed Ev
 	case e.hasCookie && (e.action == deleteCookie || e.dead && s.err != nil):
 		lines = append([]string{e.cookies.deletion()}, e.cookies.deletions(e.numbered)...)
 		lines = append(lines, e.leftovers...)
+	}
+	if e.deleteOld {
+		lines = append(lines, e.importer.cookies.deletion())
 	}
 	return lines, sealed
 }

@@ -83,7 +83,10 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 		return sealer{keys, associatedSuffix(name, purpose), payload.itemLen}
 	}
 	formers, formerErr := newFormers(config.Former, &cookies, config.Purpose, seal)
-	errs = append(errs, cookieErr, formerErr, terms.check(), payloadErr)
+	importer, importErr := newImporter(config.Import, func(line string) bool {
+		return (&core[T]{cookies: cookies, formers: formers}).owns(line)
+	})
+	errs = append(errs, cookieErr, formerErr, importErr, terms.check(), payloadErr)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("sealed: configuration: %w", err)
 	}
@@ -94,6 +97,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 		cookie:     seal(cookies.name, config.Purpose),
 		bare:       seal("", config.Purpose),
 		formers:    formers,
+		importer:   importer,
 		purpose:    config.Purpose != "",
 		keys:       keys,
 		observe:    config.Observe,

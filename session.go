@@ -13,14 +13,15 @@ import (
 
 // A session is one session at work, or why there is none.
 type session[T any] struct {
-	err     error // nil if there is a session
-	record  record
-	key     *ringKey // that opened the token it comes from, if any
-	issued  bool     // a client has it under this ID: its token authenticated
-	former  bool     // its token is of a former cookie name or purpose
-	renewed bool     // it goes on under a new ID: this one can be read, for the grace
-	subject string
-	terms   *Terms // nobody changes it
+	err      error // nil if there is a session
+	record   record
+	key      *ringKey // that opened the token it comes from, if any
+	issued   bool     // a client has it under this ID: its token authenticated
+	imported bool     // it was taken over in this request: no client has its cookie
+	former   bool     // its token is of a former cookie name or purpose
+	renewed  bool     // it goes on under a new ID: this one can be read, for the grace
+	subject  string
+	terms    *Terms // nobody changes it
 
 	// value is record.data decoded, while decoded is set. It is handed out once,
 	// as whoever has it may change what it points to.
@@ -111,7 +112,7 @@ func (s *session[T]) info() Info {
 		LastUsed: unixMilli(s.record.created + s.record.lastUsed),
 		Expires:  unixMilli(s.record.created + s.lifetime()),
 	}
-	if s.issued {
+	if s.issued && s.key != nil {
 		info.KeyID = s.key.text
 	}
 	if idle := s.terms.IdleTimeout; idle > 0 {
