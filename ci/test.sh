@@ -173,6 +173,12 @@ readme_program() {
   ) || fail "the README's program does not work"
 }
 
+release() {
+  part "a release, as strangers would use it"
+  [ -z "$(git status --porcelain)" ] || { not_run+=("a release: commit first"); return; }
+  ci/release.sh github.com/sealed-example/sealed v0.1.0
+}
+
 links() {
   local broken file link target
   part "links in the documentation"
@@ -205,6 +211,7 @@ everything() {
   benchmarks
   readme_program
   links
+  release
   platforms
 }
 
