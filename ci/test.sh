@@ -22,7 +22,8 @@ Usage: ci/test.sh [everything | quick | platforms]
                 postgresql    for pgstore and bench
                 pgbouncer     for pgstore
                 nginx         for examples/cluster and e2e
-              Debian starts the last four as services, which the tests do not use.
+                nodejs, npm   for interop, which fetches two packages from npm
+              Debian starts the servers as services, which the tests do not use.
               Otherwise install them yourself, or these parts do not run.
   quick       what needs no server and no browser, in two minutes: gofmt, vet,
               staticcheck, what the root module requires, its tests with the race
@@ -62,18 +63,19 @@ requirements() {
 }
 
 browser() { command -v "${CHROMIUM:-chromium}" chromium-browser google-chrome 2>/dev/null | head -1; }
-redis() { command -v redis-server; }
-nginx() { command -v nginx; }
-pgbouncer() { command -v pgbouncer; }
-postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -1 | grep . || command -v postgres; }
+redis() { type -P redis-server; }
+nginx() { type -P nginx; }
+node() { type -P node && type -P npm; }
+pgbouncer() { type -P pgbouncer; }
+postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -1 | grep . || type -P postgres; }
 
-# install installs a Debian package unless a program is there already.
+# install installs Debian packages unless a program is there already.
 install() {
   "$1" >/dev/null && return
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
   [ -n "${updated:-}" ] || { apt-get update -qq >/dev/null 2>&1 && updated=1; } || true
   echo "installing $2 from Debian"
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null 2>&1 || true
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $2 >/dev/null 2>&1 || true
 }
 servers() {
   local program
@@ -83,7 +85,8 @@ servers() {
   install postgres postgresql
   install pgbouncer pgbouncer
   install nginx nginx
-  for program in browser redis postgres pgbouncer nginx; do echo "$program: $("$program" || echo none)"; done
+  install node "nodejs npm"
+  for program in browser redis postgres pgbouncer nginx node; do echo "$program: $("$program" | xargs || echo none)"; done
 }
 
 # static checks the module in the working directory without running it.
@@ -103,6 +106,7 @@ test_module() {
       nginx >/dev/null || { not_run+=("e2e behind nginx: install it"); skip+='|Nginx'; }
       go test -race -shuffle=on -count=1 -skip "$skip" ./...
       return ;;
+    ./interop) node >/dev/null || { not_run+=("$1: install Node.js and npm"); return; } ;;
     ./redisstore) redis >/dev/null || { not_run+=("$1: install redis-server"); return; } ;;
     ./examples/cluster) { redis && nginx; } >/dev/null || { not_run+=("$1: install redis-server and nginx"); return; } ;;
     ./bench | ./cmd/sealed-servers) { redis && postgres; } >/dev/null || { not_run+=("$1: install redis-server and PostgreSQL"); return; } ;;
