@@ -29,6 +29,10 @@ type vectors struct {
 	Keys    []keyVector `json:"keys"`
 	Accept  []vector    `json:"accept"`
 	Refuse  []vector    `json:"refuse"`
+
+	WeakKeys    []weakVector       `json:"weakKeys"`
+	Headers     []headerVector     `json:"headers"`
+	Revocations []revocationVector `json:"revocations"`
 }
 
 type keyVector struct {
@@ -52,6 +56,9 @@ type vector struct {
 	LastUsed int64  `json:"lastUsed,omitempty"`
 	Expires  int64  `json:"expires,omitempty"`
 	Data     string `json:"data,omitempty"`
+
+	Lifetime int64 `json:"lifetime,omitempty"` // today's, in milliseconds; 400 days if absent
+	Idle     int64 `json:"idle,omitempty"`     // the idle timeout, in milliseconds; none if absent
 
 	Reason string `json:"reason,omitempty"` // of a refused one
 }
@@ -166,6 +173,26 @@ func makeVectors(t *testing.T) vectors {
 	record("last used after its end", plaintext(t, id, vectorNow-2*hour, 2*hour, hour, data), "undecodable")
 	record("expired", plaintext(t, id, vectorNow-hour, 0, hour, data), "expired")
 	record("from the future", plaintext(t, id, vectorNow+300_001, 0, hour, data), "not yet valid")
+	record("used in the future", plaintext(t, id, vectorNow-1000, 301_001, hour, data), "not yet valid")
+
+	// Judged by the terms of today.
+	terms := func(x *vector, lifetime, idle int64) { x.Lifetime, x.Idle = lifetime, idle }
+	accept("today's lifetime is not over", 0, name, "", vectorNow-hour+1, 0, 2*hour, data)
+	terms(&v.Accept[len(v.Accept)-1], hour, 0)
+	accept("used within the idle timeout", 0, name, "", vectorNow-hour, hour-59_999, 2*hour, data)
+	terms(&v.Accept[len(v.Accept)-1], 0, 60_000)
+	accept("a longer lifetime today gives no more", 0, name, "", vectorNow-hour+1, 0, hour, data)
+	terms(&v.Accept[len(v.Accept)-1], 3*hour, 0)
+	record("today's lifetime is over", plaintext(t, id, vectorNow-hour, 0, 2*hour, data), "expired")
+	terms(&v.Refuse[len(v.Refuse)-1], hour, 0)
+	record("expired, with a longer lifetime today", plaintext(t, id, vectorNow-hour, 0, hour, data), "expired")
+	terms(&v.Refuse[len(v.Refuse)-1], 3*hour, 0)
+	record("unused for the idle timeout", plaintext(t, id, vectorNow-hour, hour-60_000, 2*hour, data), "idle")
+	terms(&v.Refuse[len(v.Refuse)-1], 0, 60_000)
+
+	v.WeakKeys = weakVectors()
+	v.Headers = headerVectors(t, forgers[0])
+	v.Revocations = revocationVectors()
 	return v
 }
 
@@ -194,7 +221,7 @@ func TestVectors(t *testing.T) {
 	if err := json.Unmarshal(b, &v); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Keys) != 2 || len(v.Accept) < 9 || len(v.Refuse) < 18 {
+	if len(v.Keys) != 2 || len(v.Accept) < 9 || len(v.Refuse) < 18 || len(v.WeakKeys) == 0 || len(v.Headers) == 0 || len(v.Revocations) == 0 {
 		t.Fatalf("%d keys, %d accepted, %d refused: too few", len(v.Keys), len(v.Accept), len(v.Refuse))
 	}
 	if diff := cmp.Diff(makeVectors(t), v); diff != "" {
@@ -204,6 +231,11 @@ func TestVectors(t *testing.T) {
 		key, err := sealed.ParseKey(k.Text)
 		if err != nil || key.ID() != k.ID || key.Text() != k.Text {
 			t.Errorf("key %d: ID %s, %v, want %s", i, key.ID(), err, k.ID)
+		}
+	}
+	for _, x := range v.WeakKeys {
+		if _, err := sealed.ParseKey(x.Text); err == nil {
+			t.Errorf("the key %s was accepted", x.Name)
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -217,6 +249,12 @@ func TestVectors(t *testing.T) {
 				ID: sealed.ID(mustHex(t, x.ID)), Created: time.UnixMilli(x.Created).UTC(), LastUsed: time.UnixMilli(x.Created + x.LastUsed).UTC(),
 				Expires: time.UnixMilli(x.Created + x.Expires).UTC(), KeyID: v.Keys[x.Key].ID,
 			}
+			if x.Lifetime > 0 {
+				want.Expires = time.UnixMilli(x.Created + min(x.Expires, x.Lifetime)).UTC()
+			}
+			if x.Idle > 0 {
+				want.IdleExpires = want.LastUsed.Add(time.Duration(x.Idle) * time.Millisecond)
+			}
 			if diff := cmp.Diff(want, info); diff != "" || hex.EncodeToString(s) != x.Data {
 				t.Errorf("%s: data %x, want %s; info (-want +got):\n%s", x.Name, s, x.Data, diff)
 			}
@@ -229,6 +267,8 @@ func TestVectors(t *testing.T) {
 			}
 			rec.want(t, x.Name, "rejected "+x.Reason)
 		}
+		checkHeaders(t, v)
+		checkRevocations(t, v)
 	})
 }
 
@@ -239,6 +279,10 @@ func openVector(t *testing.T, v vectors, x vector, rec *recorder) (data cbor.Raw
 		t.Fatal(err)
 	}
 	config := sealed.Config[anyData]{Purpose: x.Purpose, Observe: rec.observe, Lifetime: 400 * 24 * time.Hour}
+	if x.Lifetime > 0 {
+		config.Lifetime = time.Duration(x.Lifetime) * time.Millisecond
+	}
+	config.IdleTimeout = time.Duration(x.Idle) * time.Millisecond
 	config.Cookie.Name, config.Cookie.Insecure = x.Cookie, !strings.HasPrefix(x.Cookie, "__")
 	m, err := sealed.New(ringOf(t, key), config) // with no other purpose than the vector's
 	if err != nil {
