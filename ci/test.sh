@@ -22,7 +22,9 @@ Usage: ci/test.sh [everything | quick | platforms]
                 postgresql    for pgstore and bench
                 pgbouncer     for pgstore
                 nginx         for examples/cluster and e2e
-                nodejs, npm   for interop, which fetches two packages from npm
+                nodejs, npm   for interop and e2e, which fetch three packages from npm
+                haproxy, apache2, varnish, curl, wget, nghttp2-client,
+                python3-requests   for e2e
               Debian starts the servers as services, which the tests do not use.
               Otherwise install them yourself, or these parts do not run.
   quick       what needs no server and no browser, in two minutes: gofmt, vet,
@@ -69,6 +71,11 @@ node() { type -P node && type -P npm; }
 pgbouncer() { type -P pgbouncer; }
 postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -1 | grep . || type -P postgres; }
 
+haproxy() { type -P haproxy; }
+apache() { type -P apache2; }
+varnish() { type -P varnishd; }
+clients() { type -P curl && type -P wget && type -P nghttp && /usr/bin/python3 -c 'import requests' 2>/dev/null; }
+
 # install installs Debian packages unless a program is there already.
 install() {
   "$1" >/dev/null && return
@@ -86,7 +93,11 @@ servers() {
   install pgbouncer pgbouncer
   install nginx nginx
   install node "nodejs npm"
-  for program in browser redis postgres pgbouncer nginx node; do echo "$program: $("$program" | xargs || echo none)"; done
+  install haproxy haproxy
+  install apache apache2
+  install varnish varnish
+  install clients "curl wget nghttp2-client python3-requests"
+  for program in browser redis postgres pgbouncer nginx node haproxy apache varnish clients; do echo "$program: $("$program" | xargs || echo none)"; done
 }
 
 # static checks the module in the working directory without running it.
@@ -104,6 +115,8 @@ test_module() {
       local skip='^$'
       browser >/dev/null || { not_run+=("e2e in a browser: install Chromium, or name it in CHROMIUM"); skip+='|Chromium'; }
       nginx >/dev/null || { not_run+=("e2e behind nginx: install it"); skip+='|Nginx'; }
+      { nginx && haproxy && apache && varnish; } >/dev/null || { not_run+=("e2e behind proxies: install nginx, HAProxy, Apache and Varnish"); skip+='|TestProxies|TestCaches'; }
+      { node && clients; } >/dev/null || { not_run+=("e2e with clients: install Node.js, npm, curl, wget, nghttp2-client and python3-requests"); skip+='|TestClients|TestHTTP2Clients'; }
       go test -race -shuffle=on -count=1 -skip "$skip" ./...
       return ;;
     ./interop) node >/dev/null || { not_run+=("$1: install Node.js and npm"); return; } ;;
