@@ -203,8 +203,9 @@ links() {
   while IFS=: read -r file link; do
     target=${link%%#*}
     [ -z "$target" ] || [ -e "$(dirname "$file")/$target" ] || { echo "$file: $link"; broken=1; }
-  done < <(grep -oHE '\]\([^)]+\)|(src|srcset)="[^"]+"' ./*.md docs/*.md |
-    sed -E 's/(\]\(|(src|srcset)=")([^)"]*)[)"]/\3/' | grep -v 'https\?://' || true)
+  done < <(for file in ./*.md docs/*.md; do
+    awk '/^ *```/ {code = !code; next} !code' "$file" | grep -oE '\]\([^)]+\)|(src|srcset)="[^"]+"' | sed "s|^|$file:|"
+  done | sed -E 's/(\]\(|(src|srcset)=")([^)"]*)[)"]/\3/' | grep -v 'https\?://' || true)
   [ "$broken" = 0 ] || fail "broken links"
 }
 
