@@ -17,14 +17,15 @@ Usage: ci/test.sh [everything | quick | platforms]
   everything  all that must hold, in about half an hour: what you get without an
               argument. Run as root, it installs from Debian, with apt-get, what is
               missing of
-                chromium      for e2e
+                chromium, chromium-driver, firefox-esr,
+                webkit2gtk-driver, xvfb   for e2e
                 redis-server  for redisstore, examples/cluster and bench
                 postgresql    for pgstore and bench
                 pgbouncer     for pgstore
                 nginx         for examples/cluster and e2e
                 nodejs, npm   for interop and e2e, which fetch three packages from npm
-                haproxy, apache2, varnish, curl, wget, nghttp2-client,
-                python3-requests   for e2e
+                haproxy, apache2, caddy, varnish, curl, wget,
+                nghttp2-client, python3-requests   for e2e
               Debian starts the servers as services, which the tests do not use.
               Otherwise install them yourself, or these parts do not run.
   quick       what needs no server and no browser, in two minutes: gofmt, vet,
@@ -40,7 +41,8 @@ govulncheck and the two versions of Go.
 
 What did not run is named at the end; with CI=true in the environment, that is a
 failure. FUZZTIME (10s) is the time for each fuzz target, SEEDS (2000) the number of
-histories that the simulation makes, CHROMIUM the browser to use.
+histories that the simulation makes; CHROMIUM, CHROMEDRIVER, FIREFOX and WEBKITDRIVER
+name the browsers to use.
 EOF
 }
 
@@ -64,7 +66,11 @@ requirements() {
     fail "the root go.mod requires more or less than the design allows"
 }
 
-browser() { command -v "${CHROMIUM:-chromium}" chromium-browser google-chrome 2>/dev/null | head -1; }
+chromium() { type -P "${CHROMIUM:-chromium}" || type -P google-chrome; }
+chromedriver() { type -P "${CHROMEDRIVER:-chromedriver}"; }
+firefox() { type -P "${FIREFOX:-firefox-esr}" || type -P firefox; }
+webkit() { type -P "${WEBKITDRIVER:-WebKitWebDriver}"; }
+xvfb() { type -P Xvfb; }
 redis() { type -P redis-server; }
 nginx() { type -P nginx; }
 node() { type -P node && type -P npm; }
@@ -73,6 +79,7 @@ postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -1 | gr
 
 haproxy() { type -P haproxy; }
 apache() { type -P apache2; }
+caddy() { type -P caddy; }
 varnish() { type -P varnishd; }
 clients() { type -P curl && type -P wget && type -P nghttp && /usr/bin/python3 -c 'import requests' 2>/dev/null; }
 
@@ -86,8 +93,12 @@ install() {
 }
 servers() {
   local program
-  part "a browser and servers to test against"
-  install browser chromium
+  part "browsers and servers to test against"
+  install chromium chromium
+  install chromedriver chromium-driver
+  install firefox firefox-esr
+  install webkit webkit2gtk-driver
+  install xvfb xvfb
   install redis redis-server
   install postgres postgresql
   install pgbouncer pgbouncer
@@ -95,9 +106,10 @@ servers() {
   install node "nodejs npm"
   install haproxy haproxy
   install apache apache2
+  install caddy caddy
   install varnish varnish
   install clients "curl wget nghttp2-client python3-requests"
-  for program in browser redis postgres pgbouncer nginx node haproxy apache varnish clients; do echo "$program: $("$program" | xargs || echo none)"; done
+  for program in chromium chromedriver firefox webkit xvfb redis postgres pgbouncer nginx node haproxy apache caddy varnish clients; do echo "$program: $("$program" | xargs || echo none)"; done
 }
 
 # static checks the module in the working directory without running it.
@@ -113,9 +125,9 @@ test_module() {
   case $1 in
     ./e2e)
       local skip='^$'
-      browser >/dev/null || { not_run+=("e2e in a browser: install Chromium, or name it in CHROMIUM"); skip+='|Chromium'; }
+      { chromium && chromedriver && firefox && webkit && xvfb; } >/dev/null || { not_run+=("e2e in browsers: install Chromium, chromedriver, Firefox, WebKitWebDriver and Xvfb"); skip+='|Browsers|InWebKit'; }
       nginx >/dev/null || { not_run+=("e2e behind nginx: install it"); skip+='|Nginx'; }
-      { nginx && haproxy && apache && varnish; } >/dev/null || { not_run+=("e2e behind proxies: install nginx, HAProxy, Apache and Varnish"); skip+='|TestProxies|TestCaches'; }
+      { nginx && haproxy && apache && caddy && varnish; } >/dev/null || { not_run+=("e2e behind proxies: install nginx, HAProxy, Apache, Caddy and Varnish"); skip+='|TestProxies|TestCaches'; }
       { node && clients; } >/dev/null || { not_run+=("e2e with clients: install Node.js, npm, curl, wget, nghttp2-client and python3-requests"); skip+='|TestClients|TestHTTP2Clients'; }
       go test -race -shuffle=on -count=1 -skip "$skip" ./...
       return ;;

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"example.com/sealed"
 	"example.com/sealed/sealedtest"
@@ -59,15 +58,10 @@ http {
 		cmd.Process.Signal(os.Interrupt)
 		cmd.Wait()
 	})
-	for range 200 {
-		if conn, err := net.Dial("tcp", addr); err == nil {
-			conn.Close()
-			return "http://" + addr
-		}
-		time.Sleep(25 * time.Millisecond)
+	if !listens(addr) {
+		t.Fatal("nginx does not listen")
 	}
-	t.Fatal("nginx does not listen")
-	return ""
+	return "http://" + addr
 }
 
 type large struct {

@@ -37,6 +37,7 @@ var proxies = []struct {
 	{"HAProxy, `tune.bufsize 65536`", haproxyArgs, haproxyConfig("tune.bufsize 65536")},
 	{"Apache, as it comes", apacheArgs, apacheConfig("")},
 	{"Apache, `LimitRequestFieldSize 65536`, `ResponseFieldSize 65536`", apacheArgs, apacheConfig("LimitRequestFieldSize 65536\nProxyPass / http://%[3]s/ responsefieldsize=65536")},
+	{"Caddy, as it comes", caddyArgs, caddyConfig},
 	{"Varnish, as it comes", varnishArgs(), varnishConfig},
 	{"Varnish, `http_req_hdr_len`, `http_req_size`, `http_resp_size` 128k, `workspace_*` 256k", varnishArgs("http_req_hdr_len=96k", "http_req_size=128k", "http_resp_size=128k", "workspace_client=256k", "workspace_backend=256k"), varnishConfig},
 }
@@ -106,6 +107,21 @@ Mutex posixsem
 	return text + lines + "\nProxyPass / http://%[3]s/\n"
 }
 
+func caddyArgs(folder, _, _ string) []string {
+	return []string{"caddy", "run", "--adapter", "caddyfile", "--config", filepath.Join(folder, "config")}
+}
+
+const caddyConfig = `
+{
+	admin off
+	auto_https off
+}
+# %[1]s
+http://%[2]s {
+	reverse_proxy %[3]s
+}
+`
+
 func varnishArgs(parameters ...string) func(folder, addr, upstream string) []string {
 	return func(folder, addr, _ string) []string {
 		args := []string{"varnishd", "-F", "-a", addr, "-f", filepath.Join(folder, "config"), "-n", filepath.Join(folder, "varnish"), "-s", "malloc,16m"}
@@ -126,12 +142,7 @@ backend default { .host = "%[4]s"; .port = "%[5]s"; }
 // startProxy starts a proxy in front of a server, and returns its URL.
 func startProxy(t *testing.T, args func(folder, addr, upstream string) []string, config, upstream string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddress(t)
 	folder := profile(t)
 	if err := os.Chmod(folder, 0o711); err != nil { // workers have another user
 		t.Fatal(err)
@@ -149,6 +160,7 @@ func startProxy(t *testing.T, args func(folder, addr, upstream string) []string,
 	cmd := exec.Command(command[0], command[1:]...)
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Env = append(os.Environ(), "HOME="+folder, "XDG_CONFIG_HOME="+folder, "XDG_DATA_HOME="+folder) // Caddy writes there
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -156,12 +168,8 @@ func startProxy(t *testing.T, args func(folder, addr, upstream string) []string,
 		cmd.Process.Signal(os.Interrupt)
 		cmd.Wait()
 	})
-	for range 400 {
-		if conn, err := net.Dial("tcp", addr); err == nil {
-			conn.Close()
-			return "http://" + addr
-		}
-		time.Sleep(25 * time.Millisecond)
+	if listens(addr) {
+		return "http://" + addr
 	}
 	cmd.Process.Kill()
 	cmd.Wait()

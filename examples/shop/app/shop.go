@@ -115,6 +115,7 @@ type view struct {
 	Instance string
 	Session  session
 	Reason   string // why there is no session, if a cookie was refused
+	Dropped  bool   // the browser has not kept the cookie
 	Flash    string
 	Page     any
 }
@@ -124,8 +125,13 @@ type view struct {
 // to be stored: after logout the back button would show it.
 func (s *shop) render(w http.ResponseWriter, r *http.Request, status int, name, title string, page any) {
 	w.Header().Set("Cache-Control", "no-store")
-	v := view{Title: title, Path: r.URL.Path, Instance: s.Instance, Page: page}
-	var err error
+	_, err := r.Cookie(s.cookie)
+	first := r.Method == http.MethodGet && r.URL.RawQuery == firstCookie
+	if first && err == nil {
+		http.Redirect(w, r, r.URL.Path, http.StatusSeeOther)
+		return
+	}
+	v := view{Dropped: first, Title: title, Path: r.URL.Path, Instance: s.Instance, Page: page}
 	if v.Session, err = s.sessions.Get(r.Context()); errors.Is(err, sealed.ErrUnverified) {
 		http.Error(w, "The shop cannot check who you are. Please try again in a moment.", http.StatusServiceUnavailable)
 		return
@@ -176,9 +182,16 @@ func (s *shop) change(w http.ResponseWriter, r *http.Request, to string, change 
 		s.Log.Error("changing the session", "error", err)
 		s.fail(w, r, http.StatusInternalServerError, "That did not work. Please try again.")
 	default:
+		if _, err := r.Cookie(s.cookie); err != nil {
+			to += "?" + firstCookie
+		}
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	}
 }
+
+// firstCookie, as a query, says that the visitor comes from the response that set the
+// first cookie. Without the cookie there, the browser has not kept it.
+const firstCookie = "first-cookie"
 
 // back is the page that a form was sent from, if it is one of ours.
 func back(r *http.Request) string {
