@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -183,7 +184,10 @@ func TestAllocations(t *testing.T) {
 		}},
 	} {
 		h := m.Handler(tt.h)
-		got := testing.AllocsPerRun(100, func() { clear(w.header); h.ServeHTTP(w, r) })
+		got := math.Inf(1)
+		for range 3 { // what other tests have left behind is collected at the same time, pools too
+			got = min(got, testing.AllocsPerRun(100, func() { clear(w.header); h.ServeHTTP(w, r) }))
+		}
 		if got > tt.most+raceAllocations {
 			t.Errorf("%s: %v allocations, at most %v", tt.name, got, tt.most)
 		}

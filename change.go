@@ -98,6 +98,9 @@ func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 	}
 	var next session[T]
 	before, err := e.apply(change, &next)
+	if err == nil && isUnproven(e.session.err) && next.subject == "" {
+		err = e.session.err // it is somebody's, and not lost
+	}
 	if err != nil || bytes.Equal(next.record.data, before) {
 		return err
 	}
@@ -285,7 +288,13 @@ func (e *exchange[T]) revokeRenewed(ctx context.Context, old, next *session[T]) 
 	if e.policy.grace > 0 && next.subject == old.subject {
 		from = time.Now().Add(e.policy.grace)
 	}
-	callOut(&e.calling, func() { err = e.revokeRecord(ctx, &old.record, from) })
+	callOut(&e.calling, func() {
+		err = e.revokeRecord(ctx, &old.record, from)
+		if err == nil && next.record.binding != old.record.binding {
+			err = e.revokeBinding(ctx, old.record.binding)
+		}
+	})
+	e.dropProof = e.dropProof || next.record.binding != old.record.binding
 	return err
 }
 
@@ -304,7 +313,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	if s.usableByCopy() {
 		e.others = append(e.others, *s)
 	}
-	e.destroyed = true
+	e.destroyed, e.dropProof = true, true
 	e.forget()
 	oldErr := e.endOld(ctx)
 	e.deleteOld = e.deleteOld || oldErr != nil // this browser is logged out all the same
@@ -324,7 +333,7 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	callOut(&e.calling, func() {
 		allAtOnce(len(errs), func(i int) { // one wait for all
 			if other := &e.others[i]; e.policy.somebodys(other) {
-				errs[i] = e.revokeRecord(ctx, &other.record, time.Time{})
+				errs[i] = errors.Join(e.revokeRecord(ctx, &other.record, time.Time{}), e.revokeBinding(ctx, other.record.binding))
 			}
 		})
 	})

@@ -30,6 +30,7 @@ type record struct {
 	lastUsed int64  // milliseconds after created
 	expires  int64  // milliseconds after created
 	data     []byte // one CBOR data item: the application's session
+	binding  ID     // to a device's key; zero if there is none
 }
 
 // maxMillis bounds each time in a record, so that no sum of two overflows.
@@ -46,6 +47,7 @@ const (
 	cborSimple   = 7 << 5
 
 	paddingKey = 0 // of an extension, as an unsigned integer
+	bindingKey = 1
 
 	recordFields  = 5
 	extendedArray = cborArray | recordFields + 1
@@ -54,17 +56,35 @@ const (
 
 // size returns how many bytes append writes.
 func (r *record) size() int {
-	return 2 + len(r.id) + headSize(r.created) + headSize(r.lastUsed) + headSize(r.expires) + len(r.data)
+	n := 2 + len(r.id) + headSize(r.created) + headSize(r.lastUsed) + headSize(r.expires) + len(r.data)
+	if r.bound() {
+		n += len(bindingHead) + len(r.binding)
+	}
+	return n
 }
+
+// bound reports whether the session is bound to a device's key.
+func (r *record) bound() bool { return r.binding != ID{} }
+
+// bindingHead is the map of extensions up to a binding's ID.
+var bindingHead = [...]byte{cborMap | 1, bindingKey, cborBytes | byte(len(ID{}))}
 
 // append appends the record in deterministic CBOR (RFC 8949, section 4.2.1).
 func (r *record) append(dst []byte) []byte {
-	dst = append(dst, recordArray, cborBytes|byte(len(r.id)))
+	array := byte(recordArray)
+	if r.bound() {
+		array = extendedArray
+	}
+	dst = append(dst, array, cborBytes|byte(len(r.id)))
 	dst = append(dst, r.id[:]...)
 	dst = appendHead(dst, cborUint, uint64(r.created))
 	dst = appendHead(dst, cborUint, uint64(r.lastUsed))
 	dst = appendHead(dst, cborUint, uint64(r.expires))
-	return append(dst, r.data...)
+	dst = append(dst, r.data...)
+	if r.bound() {
+		dst = append(append(dst, bindingHead[:]...), r.binding[:]...)
+	}
+	return dst
 }
 
 // parseRecord reads what append wrote, and nothing else: every record has one
@@ -86,7 +106,7 @@ func parseRecord(b []byte, splitItem func([]byte) (int, error)) (r record, ok bo
 	r.created, r.lastUsed, r.expires = int64(created), int64(lastUsed), int64(expires)
 	if extended {
 		n, err := splitItem(b)
-		if err != nil || !knownExtensions(b[n:]) {
+		if err != nil || !r.parseExtensions(b[n:]) {
 			return record{}, false
 		}
 		b = b[:n]
@@ -95,18 +115,28 @@ func parseRecord(b []byte, splitItem func([]byte) (int, error)) (r record, ok bo
 	return r, true
 }
 
-// knownExtensions reports whether b is a map of extensions that this version
-// understands, which are none and padding (key 0, a byte string, ignored). A
-// token with any other is not ours to open: it may carry a restriction.
-func knownExtensions(b []byte) bool {
-	if len(b) == 1 {
-		return b[0] == cborMap
-	}
-	if len(b) < 3 || b[0] != cborMap|1 || b[1] != paddingKey {
+// parseExtensions reads a map of extensions that this version understands: padding (key 0, a byte
+// string, ignored) and the binding to a device's key (key 1), in that order. A token with any other is
+// not ours to open: it may carry a restriction.
+func (r *record) parseExtensions(b []byte) bool {
+	pairs, b, ok := cutHead(b, cborMap)
+	if !ok || pairs > 2 {
 		return false
 	}
-	n, rest, ok := cutHead(b[2:], cborBytes)
-	return ok && n == uint64(len(rest))
+	if pairs > 0 && len(b) > 0 && b[0] == paddingKey {
+		n, rest, ok := cutHead(b[1:], cborBytes)
+		if !ok || n > uint64(len(rest)) {
+			return false
+		}
+		b, pairs = rest[n:], pairs-1
+	}
+	if pairs == 1 && len(b) == len(bindingHead)-1+len(r.binding) && b[0] == bindingKey && b[1] == bindingHead[2] {
+		b, pairs = b[2+copy(r.binding[:], b[2:]):], 0
+		if !r.bound() {
+			return false
+		}
+	}
+	return pairs == 0 && len(b) == 0
 }
 
 // appendHead appends the head of a CBOR item in its shortest form.
@@ -196,6 +226,10 @@ func decodeToken(buf []byte, text, suffix string) (token, associated []byte, id 
 func associatedSuffix(name, purpose string) string {
 	return string([]byte{byte(len(name))}) + name + purpose
 }
+
+// cookieName reports whether a name in the associated data is that of a cookie: tokens
+// outside cookies have none, and those of a device a control character.
+func cookieName(name string) bool { return name != "" && name[0] > ' ' }
 
 // validText reports whether all text in b is UTF-8, where b is what our encoder has
 // made of simple types. Items that hold others are only heads before them, so that

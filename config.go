@@ -78,6 +78,10 @@ type Config[T any] struct {
 	// Security considerations: a copy of the old cookie works that much longer.
 	RenewalGrace time.Duration
 
+	// DeviceBinding binds sessions to a key of the visitor's device, so that a copied cookie
+	// is worth minutes. Experimental. Default nil: off.
+	DeviceBinding *DeviceBinding
+
 	// Import takes over the sessions of another library. The zero Import does nothing.
 	Import Import[T]
 

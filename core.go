@@ -22,6 +22,8 @@ type core[T any] struct {
 
 	importer *importer[T] // see Config.Import; may be nil
 
+	device *device // see Config.DeviceBinding; may be nil
+
 	deleteDead bool // see Config.DeleteDead
 	revoking   *revoking
 }
@@ -129,6 +131,16 @@ func (c *core[T]) revokeRecord(ctx context.Context, r *record, from time.Time) e
 	}
 	until = until.Add(maxSkew)
 	return c.revoke(ctx, Revocation{ID: r.id, From: from, Until: until})
+}
+
+// revokeBinding ends a binding to a device's key, if there is one.
+func (c *core[T]) revokeBinding(ctx context.Context, id ID) error {
+	if c.policy.list == nil || id == (ID{}) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	return c.revokeID(ctx, id)
 }
 
 // revoke adds to the list, which there is.

@@ -33,6 +33,12 @@ var (
 	// overwrite the visitor's. Answer with 303 to a page of yours: that request has the
 	// cookie, unless it is SameSite=Strict, which needs a click in between.
 	ErrCrossSite = errors.New("sealed: cross-site request, from which the browser withholds the session's cookie")
+	// ErrUnproven: the session is bound to a key of its device (see
+	// [Config.DeviceBinding]), and the request has no proof of it that still holds. Who has
+	// copied the cookie gets this; so does a visitor whose browser could not make one. The cookie
+	// stays. Answer 401 with a page that offers to log in: an Update that sets another subject begins a session
+	// in its place.
+	ErrUnproven = errors.New("sealed: session not proven by its device")
 	// ErrTooLarge: the session does not fit into its cookie.
 	ErrTooLarge = errors.New("sealed: session too large")
 )
@@ -55,6 +61,8 @@ const (
 	ReasonRenewed     Reason = "renewed"       // it was renewed before this response was sent (ErrRenewed)
 	ReasonUnverified  Reason = "unverified"    // the revocation list cannot say (ErrUnverified)
 	ReasonStaleKeys   Reason = "stale keys"    // the keyring has expired (ErrUnverified)
+	ReasonUnproven    Reason = "unproven"      // no proof of its device's key, or not bound where it must be (ErrUnproven)
+	ReasonUnboundCopy Reason = "unbound copy"  // a copy of the cookie from before the session was bound (ErrUnproven)
 	ReasonNotImported Reason = "not imported"  // the session of another library could not be taken over (ErrUnverified, ErrInvalid)
 	ReasonDuplicate   Reason = "duplicate"     // another cookie of the same name was preferred, or four had been tried
 )
@@ -90,6 +98,9 @@ var (
 	rejectIdle        = reject(ErrExpired, ReasonIdle, "unused for too long")
 	rejectRevoked     = reject(ErrRevoked, ReasonRevoked, "")
 	rejectRenewed     = reject(ErrRenewed, ReasonRenewed, "")
+	rejectUnproven    = reject(ErrUnproven, ReasonUnproven, "no proof")
+	rejectUnbound     = reject(ErrUnproven, ReasonUnproven, "not bound in time")
+	rejectUnboundCopy = reject(ErrUnproven, ReasonUnboundCopy, "it was bound since this cookie was set")
 	rejectStaleKeys   = reject(ErrUnverified, ReasonStaleKeys, "no news of revoked keys for too long")
 	rejectDuplicate   = reject(ErrInvalid, ReasonDuplicate, "another cookie of the same name was preferred")
 )
@@ -121,5 +132,7 @@ func reasonOf(err error) Reason {
 func isRevoked(err error) bool { return err != nil && errors.Is(err, ErrRevoked) }
 
 func isRenewed(err error) bool { return err != nil && errors.Is(err, ErrRenewed) }
+
+func isUnproven(err error) bool { return err != nil && errors.Is(err, ErrUnproven) }
 
 func isUnverified(err error) bool { return err != nil && errors.Is(err, ErrUnverified) }

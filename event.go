@@ -12,6 +12,8 @@ const (
 	EventSealed           EventKind = "sealed"            // a session was sealed into the response's cookie, or by Seal
 	EventRenewed          EventKind = "renewed"           // a session got a new ID and new deadlines
 	EventDestroyed        EventKind = "destroyed"         // Destroy ended a session
+	EventBound            EventKind = "bound"             // a session was bound to a key of its device
+	EventProven           EventKind = "proven"            // a device has proven that it has a key
 	EventImported         EventKind = "imported"          // a session of another library was taken over
 	EventImportFailed     EventKind = "import failed"     // such a session does not fit into the cookie, or could not be ended
 	EventRevocationFailed EventKind = "revocation failed" // the revocation list did not take a revocation

@@ -24,6 +24,7 @@ type exchange[T any] struct {
 	calling   atomic.Bool // a function of the application runs under mu
 	finished  bool        // the handler has returned or panicked
 	bypassed  bool        // who writes may go past the commit: see publish
+	quiet     bool        // the response sets no cookie for what was only read
 	written   func() bool // the response was sent, maybe past the commit; nil if nobody can say
 	refusal   refusal
 	*state[T] // nil until the session is asked for
@@ -58,11 +59,15 @@ type state[T any] struct {
 	leftovers []string     // Set-Cookie lines that delete cookies of former names
 	hasCookie bool         // the request has a cookie of ours
 	deleteOld bool         // the cookie of another library is to be deleted: see Import
+	dropProof bool         // the proof is to be deleted, so that the browser makes another
 	dead      bool         // none of them can ever open again, and they are to be deleted
 	tossed    bool         // several of them hold sessions
 	used      bool         // the session was read or changed, not only peeked at
 	begun     bool         // the session was begun in this request: the client has none
 	destroyed bool         // the cookie is to be deleted, if no session is begun
+
+	proofLine string // the Set-Cookie line of a device's proof
+	offered   string // the header that asks the browser to bind the session
 
 	headers [2]string // see shieldResponse
 	buf     [144]byte // where a small session is opened
@@ -173,12 +178,14 @@ func (e *exchange[T]) openAll(ctx context.Context, st *state[T], tokens []string
 		if i == 0 {
 			e.policy.open(ctx, &st.session, &e.cookie, st.buf[:0], token, st.readAt, &asked, forChange)
 			e.openFormer(ctx, &st.session, token, (*formerCarrier).sameName, st.readAt, &asked, forChange)
+			e.bound(ctx, &st.session, st.readAt)
 			st.dead = e.deleteDead && st.session.dead(st.readAt)
 			continue
 		}
 		other := new(session[T])
 		e.policy.open(ctx, other, &e.cookie, nil, token, st.readAt, &asked, forChange)
 		e.openFormer(ctx, other, token, (*formerCarrier).sameName, st.readAt, &asked, forChange)
+		e.bound(ctx, other, st.readAt)
 		st.dead = st.dead && other.dead(st.readAt)
 		e.choose(ctx, st, other)
 	}
@@ -257,8 +264,12 @@ func (e *exchange[T]) verify(ctx context.Context) error {
 	if err := cmp.Or(compromised, expired); err != nil {
 		return err
 	}
+	now := time.Now().UnixMilli()
+	if s.provenUntil != 0 && now >= s.provenUntil {
+		return rejectUnproven
+	}
 	var err error
-	e.callList(func() { err = e.policy.judge(ctx, s, time.Now().UnixMilli()) })
+	e.callList(func() { err = e.policy.judge(ctx, s, now) })
 	if isRenewed(err) {
 		return nil // as for Get
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // This file reads sessions that were sealed for another cookie name or purpose, so that
@@ -98,6 +99,7 @@ func (e *exchange[T]) openRenamed(ctx context.Context, st *state[T], asked *bool
 			other := new(session[T])
 			e.policy.open(ctx, other, &f.cookie, nil, token, st.readAt, asked, forChange)
 			other.former = other.issued
+			e.bound(ctx, other, st.readAt)
 			if st.session.err == ErrNoSession { // there was no other cookie
 				st.session = *other
 			} else {
@@ -118,5 +120,8 @@ func (c *core[T]) owns(line string) bool {
 			return true
 		}
 	}
-	return c.importer != nil && c.importer.cookies.owns(line)
+	if c.importer != nil && c.importer.cookies.owns(line) {
+		return true
+	}
+	return c.device != nil && slices.ContainsFunc(c.device.cookies, func(f cookieFormat) bool { return f.owns(line) })
 }

@@ -31,7 +31,11 @@ func (c *core[T]) handler(next http.Handler) http.Handler {
 		copyWithContext(&s.request, r, requestContext[T]{&s.exchange})
 		returned := false
 		defer func() { s.finish(returned) }()
-		next.ServeHTTP(s.writer.capable(), &s.request)
+		if c.device.routes(r) {
+			s.exchange.answerDevice(s.writer.capable(), &s.request)
+		} else {
+			next.ServeHTTP(s.writer.capable(), &s.request)
+		}
 		returned = true
 	})
 }

@@ -49,6 +49,12 @@ type Info struct {
 	Expires  time.Time // by lifetime; the idle timeout may end it earlier
 	KeyID    string    // the key that sealed it; "" for one not sealed yet
 
+	// Bound says that the session is bound to a key of its device: see
+	// [Config.DeviceBinding]. Proven is when the device has last proven that it has the key, to the minute:
+	// it has signed since then.
+	Bound  bool
+	Proven time.Time
+
 	// IdleExpires is when the session ends unless it is used again; the zero time
 	// without an idle timeout.
 	IdleExpires time.Time

@@ -61,6 +61,7 @@ func (e *exchange[T]) publish() {
 	e.refresh(ctx)
 	lines, _ := e.setCookies(ctx)
 	e.setHeaders(lines)
+	e.offer(time.Now().UnixMilli())
 	if action == leaveCookie && e.action == setCookie {
 		e.session, e.action = before, action
 	}
@@ -109,6 +110,7 @@ func (e *exchange[T]) complete() {
 	e.finishImport(ctx)
 	lines, sealed := e.setCookies(ctx)
 	e.setHeaders(lines)
+	e.offer(time.Now().UnixMilli())
 	if e.observe != nil && sealed.Kind != "" {
 		e.tell(ctx, sealed)
 	}
@@ -143,7 +145,7 @@ const soon = 2 * time.Second
 // ago and may be removed, it sets the cookie all the same.
 func (e *exchange[T]) refresh(ctx context.Context) {
 	s := &e.session
-	if s.err != nil || !s.issued || e.action != leaveCookie || e.refusal != refuseNothing {
+	if s.err != nil || !s.issued || e.action != leaveCookie || e.refusal != refuseNothing || e.quiet {
 		return
 	}
 	key, compromised := e.keys.sealingKey(s.key, e.readAt)
@@ -153,14 +155,14 @@ func (e *exchange[T]) refresh(ctx context.Context) {
 	}
 	touch := e.used && s.touchDue(e.readAt, 1) && !IsPrefetch(e.request)
 	newKey := s.key != nil && key.key.id != s.key.key.id
-	reseal := newKey || s.former || s.imported
+	reseal := newKey || s.former || s.imported || s.rebound
 	if !touch && !reseal {
 		return
 	}
 	now := time.Now().UnixMilli()
 	if now-e.readAt > soon.Milliseconds() {
 		touch = touch && s.touchDue(now, 3)
-		reseal = newKey && !key.activates.IsZero() && now-key.activates.UnixMilli() >= dayMilli
+		reseal = s.rebound || newKey && !key.activates.IsZero() && now-key.activates.UnixMilli() >= dayMilli
 	}
 	if !touch && !reseal || e.keys.checkExpiry() != nil || e.judge(ctx, now) != nil {
 		return
@@ -216,7 +218,7 @@ func (e *exchange[T]) setCookies(ctx context.Context) (lines []string, sealed Ev
 	if e.deleteOld {
 		lines = append(lines, e.importer.cookies.deletion())
 	}
-	return lines, sealed
+	return append(lines, e.deviceLines()...), sealed
 }
 
 // judge judges the session again: it may have ended since it was read.

@@ -80,13 +80,14 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	terms := config.terms()
 	payload, payloadErr := newPayload(config.Migrate)
 	seal := func(name, purpose string) sealer {
-		return sealer{keys, associatedSuffix(name, purpose), payload.itemLen}
+		return sealer{keys: keys, suffix: associatedSuffix(name, purpose), itemLen: payload.itemLen, binds: config.DeviceBinding != nil && cookieName(name)}
 	}
 	formers, formerErr := newFormers(config.Former, &cookies, config.Purpose, seal)
 	importer, importErr := newImporter(config.Import, func(line string) bool {
 		return (&core[T]{cookies: cookies, formers: formers}).owns(line)
 	})
-	errs = append(errs, cookieErr, formerErr, importErr, terms.check(), payloadErr)
+	device, deviceErr := newDevice(&config, &cookies, formers, seal)
+	errs = append(errs, cookieErr, formerErr, importErr, deviceErr, terms.check(), payloadErr)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("sealed: configuration: %w", err)
 	}
@@ -98,6 +99,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 		bare:       seal("", config.Purpose),
 		formers:    formers,
 		importer:   importer,
+		device:     device,
 		purpose:    config.Purpose != "",
 		keys:       keys,
 		observe:    config.Observe,

@@ -11,6 +11,7 @@ type sealer struct {
 	keys    *Keyring
 	suffix  string                    // see associatedSuffix
 	itemLen func([]byte) (int, error) // the length of the first CBOR item
+	binds   bool                      // records may be bound to a device's key
 }
 
 // seal returns the token.
@@ -37,7 +38,7 @@ func (s *sealer) open(ctx context.Context, buf []byte, text string, asked *bool)
 		return record{}, key, rejectTampered
 	}
 	r, ok := parseRecord(plaintext, s.itemLen)
-	if !ok {
+	if !ok || r.bound() && !s.binds {
 		return record{}, key, rejectRecord
 	}
 	return r, key, expired

@@ -20,8 +20,12 @@ type session[T any] struct {
 	imported bool     // it was taken over in this request: no client has its cookie
 	former   bool     // its token is of a former cookie name or purpose
 	renewed  bool     // it goes on under a new ID: this one can be read, for the grace
+	rebound  bool     // it was bound to a device's key in this request: see exchange.bound
 	subject  string
 	terms    *Terms // nobody changes it
+
+	proven      int64 // when its device had proven its key, or 0
+	provenUntil int64 // the end of that proof
 
 	// value is record.data decoded, while decoded is set. It is handed out once,
 	// as whoever has it may change what it points to.
@@ -75,8 +79,11 @@ func (s *session[T]) preferredTo(other *session[T]) bool {
 }
 
 // candidate reports whether s is a session, or may be one: a session that cannot be
-// verified counts, so that an older one does not take its place.
-func (s *session[T]) candidate() bool { return s.err == nil || isUnverified(s.err) }
+// verified counts, so that an older one does not take its place, and so does one without
+// a proof.
+func (s *session[T]) candidate() bool {
+	return s.err == nil || isUnverified(s.err) || isUnproven(s.err)
+}
 
 // usableByCopy reports whether another client with a copy of the cookie could still
 // use the session, whatever it is worth here: it authenticated, and was not revoked.
@@ -114,6 +121,9 @@ func (s *session[T]) info() Info {
 	}
 	if s.issued && s.key != nil {
 		info.KeyID = s.key.text
+	}
+	if s.record.bound() {
+		info.Bound, info.Proven = true, unixMilli(s.proven)
 	}
 	if idle := s.terms.IdleTimeout; idle > 0 {
 		info.IdleExpires = info.LastUsed.Add(idle)
@@ -255,6 +265,7 @@ func (p *policy[T]) setData(s *session[T], v *T) error {
 // begin makes s a new session: of a new subject, or of a visitor who had none.
 func (p *policy[T]) begin(ctx context.Context, s *session[T], now int64) error {
 	s.renew()
+	s.record.binding, s.proven, s.provenUntil = ID{}, 0, 0
 	s.date(now, now)
 	ahead, err := p.postdate(ctx, s)
 	if err != nil {

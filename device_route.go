@@ -1,0 +1,366 @@
+package sealed
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// This file is the route by which a browser registers a key and makes proofs (Device Bound
+// Session Credentials, sections 8 and 9). The session identifier of the draft is a token
+// with the key in it, so the server has nothing to keep.
+
+const (
+	registrationHeader = "Secure-Session-Registration"
+	challengeHeader    = "Secure-Session-Challenge"
+	responseHeader     = "Secure-Session-Response"
+	identifierHeader   = "Sec-Secure-Session-Id"
+)
+
+// A challengeKind is what a challenge is for.
+type challengeKind byte
+
+const (
+	forSession challengeKind = iota // to bind the session with that ID
+	forProof                        // to prove the key of that binding
+	forNewKey                       // to give the session of that binding another key
+)
+
+// newChallenge seals a challenge.
+func (d *device) newChallenge(keys *Keyring, id ID, kind challengeKind, now int64) (string, error) {
+	return d.seal(&d.challenge, keys, &record{id: id, created: now, expires: challengeLifetime.Milliseconds(), data: []byte{byte(kind)}})
+}
+
+// seal seals a token of a device.
+func (d *device) seal(s *sealer, keys *Keyring, r *record) (string, error) {
+	key, err := keys.sealingKey(nil, r.created)
+	if err == nil {
+		err = keys.checkExpiry()
+	}
+	if err != nil {
+		return "", err
+	}
+	return base64url.EncodeToString(s.seal(r, key)), nil
+}
+
+// openChallenge returns when a challenge was made, if it is of that kind and for that ID.
+func (d *device) openChallenge(ctx context.Context, text string, id ID, kind challengeKind, now int64) (made int64, err error) {
+	t, data, err := openToken(ctx, &d.challenge, text, now)
+	if err == nil && (t.id != id || !bytes.Equal(data, []byte{byte(kind)})) {
+		err = rejectTampered
+	}
+	return t.created, err
+}
+
+// An identifier is the session identifier of the draft: a binding with its key.
+type identifier struct {
+	bindingToken
+	from   ID // see proof
+	public *deviceKey
+	text   string
+}
+
+// newIdentifier seals the identifier of a new binding.
+func (d *device) newIdentifier(keys *Keyring, k *deviceKey, from ID, now int64) (*identifier, error) {
+	i := &identifier{bindingToken: bindingToken{created: now, expires: maxLifetime.Milliseconds()}, from: from, public: k}
+	rand.Read(i.id[:])
+	data := appendHead([]byte{cborArray | 3}, cborNegative, uint64(-1-k.alg))
+	data = append(appendHead(data, cborBytes, uint64(len(k.bytes))), k.bytes...)
+	data = append(append(data, cborBytes|byte(len(from))), from[:]...)
+	var err error
+	i.text, err = d.seal(&d.identifier, keys, &record{id: i.id, created: now, expires: i.expires, data: data})
+	return i, err
+}
+
+// openIdentifier opens one.
+func (d *device) openIdentifier(ctx context.Context, text string, now int64) (*identifier, error) {
+	t, data, err := openToken(ctx, &d.identifier, text, now)
+	if err != nil {
+		return nil, err
+	}
+	i := &identifier{bindingToken: t, text: text}
+	if len(data) == 0 || data[0] != cborArray|3 {
+		return nil, rejectRecord
+	}
+	alg, data, ok1 := cutHead(data[1:], cborNegative)
+	n, data, ok2 := cutHead(data, cborBytes)
+	if !ok1 || !ok2 || alg > -1-algRS256 || n > uint64(len(data)) || !cutID(data[n:], &i.from) {
+		return nil, rejectRecord
+	}
+	k, ok := parseDeviceKey(-1-int64(alg), data[:n])
+	if i.public = k; !ok {
+		return nil, rejectRecord
+	}
+	return i, nil
+}
+
+// setProof has the response set the proof of a binding, for a challenge that was made at that
+// time: the device has signed it since.
+func (e *exchange[T]) setProof(i *identifier, made, now int64) error {
+	d := e.device
+	key, err := e.keys.sealingKey(nil, now)
+	if err != nil {
+		return err
+	}
+	r := record{id: i.id, created: made, expires: now - made + (d.lifetime + proofSlack).Milliseconds()}
+	r.data = append([]byte{cborBytes | byte(len(i.from))}, i.from[:]...)
+	e.proofLine = d.cookies[0].line("", "", d.proof.seal(&r, key), int(d.lifetime.Seconds()))
+	return nil
+}
+
+// routes reports whether a request is one of the browser's for the device's key.
+func (d *device) routes(r *http.Request) bool {
+	if d == nil || r.Method != http.MethodPost {
+		return false
+	}
+	sent, _, _ := strings.Cut(r.RequestURI, "?")
+	return r.URL.Path == d.path || sent == d.path
+}
+
+// An instructions is what the browser is told of its session (section 9.6 of the draft).
+type instructions struct {
+	Identifier  string       `json:"session_identifier,omitempty"`
+	Refresh     string       `json:"refresh_url,omitempty"`
+	Continue    *bool        `json:"continue,omitempty"`
+	Scope       *scope       `json:"scope,omitempty"`
+	Credentials []credential `json:"credentials,omitempty"`
+	Initiators  []string     `json:"allowed_refresh_initiators,omitempty"`
+}
+
+type scope struct {
+	Site bool `json:"include_site"`
+}
+
+type credential struct {
+	Type       string `json:"type"`
+	Name       string `json:"name"`
+	Attributes string `json:"attributes"`
+}
+
+func (d *device) instruct(i *identifier) *instructions {
+	cookie := &d.cookies[0]
+	return &instructions{
+		Identifier: i.text, Refresh: d.path, Scope: &scope{}, Initiators: d.initiators,
+		Credentials: []credential{{"cookie", cookie.name, strings.TrimPrefix(cookie.attributes, "; ")}},
+	}
+}
+
+// stop ends the browser's session, for good.
+func stop() *instructions { return &instructions{Continue: new(bool)} }
+
+// A deviceRefusal is why the browser gets no proof, with the status that says what it
+// does then: 403 to try again with the challenge that comes with it, other 4xx for good, 5xx to
+// try again later.
+type deviceRefusal struct {
+	status int
+	text   string
+}
+
+var (
+	refuseBadToken   = &deviceRefusal{http.StatusBadRequest, "no signed token, or not one for this key"}
+	refuseNoSession  = &deviceRefusal{http.StatusUnauthorized, "no session that can be bound"}
+	refuseBound      = &deviceRefusal{http.StatusConflict, "the session is bound already"}
+	refuseChallenge  = &deviceRefusal{http.StatusBadRequest, "the challenge is another's, or too old"}
+	refuseIdentifier = &deviceRefusal{http.StatusBadRequest, "no such binding"}
+	refuseStale      = &deviceRefusal{http.StatusForbidden, "sign the challenge"}
+	refuseNow        = &deviceRefusal{http.StatusServiceUnavailable, "try again later"}
+)
+
+// answerDevice answers the browser: it registers a key, or refreshes a proof.
+func (e *exchange[T]) answerDevice(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin") // section 6: it is not to be probed
+	told, refused := e.judgeDevice(r)
+	if refused != nil {
+		http.Error(w, refused.text, refused.status)
+		return
+	}
+	body, err := json.Marshal(told)
+	if err != nil {
+		panic(err) // it is made of text
+	}
+	h.Set("Content-Type", "application/json")
+	_, _ = w.Write(body)
+}
+
+// judgeDevice says what the browser is told, or why nothing.
+func (e *exchange[T]) judgeDevice(r *http.Request) (told *instructions, refused *deviceRefusal) {
+	if e.begin(r.Context(), false) != nil {
+		return nil, refuseNow
+	}
+	defer e.mu.Unlock()
+	e.quiet = true
+	token := headerString(r, responseHeader)
+	if id := headerString(r, identifierHeader); id != "" {
+		told, refused = e.refreshProof(r.Context(), id, token)
+	} else {
+		told, refused = e.register(r.Context(), token)
+	}
+	if e.bypassed {
+		e.publish()
+	}
+	return told, refused
+}
+
+// headerString reads a header that the draft has as a string of a structured field (RFC
+// 9651, section 3.3.3), and that Chromium sends without the quotes.
+func headerString(r *http.Request, name string) string {
+	values := r.Header[name]
+	if len(values) != 1 {
+		return ""
+	}
+	v := trimSpace(values[0])
+	if rest, ok := strings.CutPrefix(v, `"`); ok {
+		v, _, _ = strings.Cut(rest, `"`) // tokens and identifiers have nothing to escape
+	}
+	return v
+}
+
+// register binds the request's session to the key in a token. The session keeps its ID
+// and deadlines: a response that is under way would log the visitor out otherwise.
+func (e *exchange[T]) register(ctx context.Context, token string) (*instructions, *deviceRefusal) {
+	d, s, now := e.device, &e.session, time.Now().UnixMilli()
+	j, ok := parseJWT(token)
+	switch {
+	case isUnverified(s.err):
+		return nil, refuseNow
+	case s.err != nil, s.renewed, s.subject == "":
+		return nil, refuseNoSession
+	case !ok || j.key == nil || !j.verify(j.key):
+		return nil, refuseBadToken
+	}
+	from, kind := s.record.id, forSession
+	if s.record.bound() {
+		from, kind = s.record.binding, forNewKey
+	}
+	made, err := d.openChallenge(ctx, j.challenge, from, kind, now)
+	switch {
+	case isUnverified(err):
+		return nil, refuseNow
+	case err != nil && kind == forNewKey:
+		return nil, refuseBound
+	case err != nil:
+		return nil, refuseChallenge
+	}
+	next := *s
+	i, err := d.newIdentifier(e.keys, j.key, from, now)
+	if err != nil {
+		return nil, refuseNow
+	}
+	next.record.binding = i.id
+	if e.cookies.fits(next.record, next.terms.Persistent) != nil {
+		return nil, refuseNoSession
+	}
+	if e.setProof(i, made, now) != nil {
+		return nil, refuseNow
+	}
+	if kind == forSession && e.policy.list != nil { // copies of the cookie end here
+		until := unixMilli(s.record.created + s.record.expires).Add(maxSkew)
+		callOut(&e.calling, func() { err = e.revoke(ctx, Revocation{ID: unboundID(s.record.id), Until: until}) })
+	}
+	if err == nil {
+		err = e.setSession(&next)
+	}
+	if err != nil {
+		e.proofLine = ""
+		return nil, refuseNow
+	}
+	e.tell(ctx, Event{Kind: EventBound, ID: s.record.id})
+	return d.instruct(i), nil
+}
+
+// refreshProof sets the proof for a signature with the key of a binding. It does not need
+// the session's cookie, which the browser leaves out where another site has caused the request, and
+// does not write it: it may be changing at the same time.
+func (e *exchange[T]) refreshProof(ctx context.Context, text, token string) (*instructions, *deviceRefusal) {
+	d, now := e.device, time.Now().UnixMilli()
+	i, err := d.openIdentifier(ctx, text, now)
+	switch {
+	case isUnverified(err), reasonOf(err) == ReasonUnknownKey && e.mayBeBound():
+		return nil, refuseNow
+	case errors.Is(err, ErrExpired), reasonOf(err) == ReasonUnknownKey, reasonOf(err) == ReasonRevokedKey:
+		return stop(), nil
+	case err != nil:
+		return nil, refuseIdentifier
+	}
+	if e.policy.list != nil {
+		var err error
+		e.callList(func() { err = e.policy.checkList(ctx, Info{ID: i.id, Created: unixMilli(i.created)}) })
+		if isRevoked(err) {
+			return stop(), nil
+		} else if err != nil {
+			return nil, refuseNow
+		}
+	}
+	if e.boundElsewhere(i) {
+		return stop(), nil
+	}
+	if token == "" {
+		return nil, e.challenge(i, now)
+	}
+	j, ok := parseJWT(token)
+	if !ok || j.key != nil || !j.verify(i.public) {
+		return nil, refuseBadToken
+	}
+	made, err := d.openChallenge(ctx, j.challenge, i.id, forProof, now)
+	if isUnverified(err) {
+		return nil, refuseNow
+	} else if err != nil {
+		return nil, e.challenge(i, now)
+	}
+	if e.setProof(i, made, now) != nil {
+		return nil, refuseNow
+	}
+	e.renewKey(i, now)
+	e.tell(ctx, Event{Kind: EventProven, ID: e.session.record.id})
+	return d.instruct(i), nil
+}
+
+// mayBeBound reports whether the request's session may be that of a binding which
+// cannot be read now.
+func (e *exchange[T]) mayBeBound() bool {
+	s := &e.session
+	return s.err == nil && s.record.bound() || s.candidate() && s.err != nil
+}
+
+// boundElsewhere reports whether the request's session is known not to be that of a
+// binding. A request without one says nothing.
+func (e *exchange[T]) boundElsewhere(i *identifier) bool {
+	s := &e.session
+	switch {
+	case s.err != nil && !isUnproven(s.err):
+		return false
+	case s.record.bound():
+		return s.record.binding != i.id && s.record.binding != i.from
+	}
+	return s.record.id != i.from
+}
+
+// challenge has the browser sign.
+func (e *exchange[T]) challenge(i *identifier, now int64) *deviceRefusal {
+	text, err := e.device.newChallenge(e.keys, i.id, forProof, now)
+	if err != nil {
+		return refuseNow
+	}
+	e.response.Header().Set(challengeHeader, `"`+text+`";id="`+i.text+`"`)
+	return refuseStale
+}
+
+// renewKey has the browser register another key when the identifier, which it keeps as it
+// is, is about to be of no use: sealed under a key that does not seal any more, or half of its life old.
+func (e *exchange[T]) renewKey(i *identifier, now int64) {
+	key, err := e.keys.sealingKey(i.key, now)
+	if err != nil || e.device.hold || !e.session.record.bound() || e.session.err != nil && !isUnproven(e.session.err) {
+		return
+	}
+	if key.key.id != i.key.key.id || now-i.created > i.expires/2 {
+		e.setRegistration(i.id, forNewKey, now)
+	}
+}
