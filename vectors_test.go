@@ -33,6 +33,8 @@ type vectors struct {
 	WeakKeys    []weakVector       `json:"weakKeys"`
 	Headers     []headerVector     `json:"headers"`
 	Revocations []revocationVector `json:"revocations"`
+	Bound       []boundVector      `json:"bound"`
+	Device      []deviceVector     `json:"device"`
 }
 
 type keyVector struct {
@@ -165,7 +167,7 @@ func makeVectors(t *testing.T) vectors {
 	record := func(name string, plain []byte, reason string) {
 		refuse(seal(name, 0, "__Host-session", "", plain), reason)
 	}
-	record("an unknown extension", plaintext(t, id, vectorNow, 0, hour, data, map[int]any{1: true}), "undecodable")
+	record("an unknown extension", plaintext(t, id, vectorNow, 0, hour, data, map[int]any{2: true}), "undecodable")
 	record("a number not in its shortest form", append(append(good[:27:27], 0x1a, 0, 0, 1, 0xf4), good[30:]...), "undecodable")
 	record("an indefinite array", append(append([]byte{0x9f}, good[1:]...), 0xff), "undecodable")
 	record("a trailing byte", append(good[:len(good):len(good)], 0), "undecodable")
@@ -193,6 +195,7 @@ func makeVectors(t *testing.T) vectors {
 	v.WeakKeys = weakVectors()
 	v.Headers = headerVectors(t, forgers[0])
 	v.Revocations = revocationVectors()
+	v.Bound, v.Device = deviceVectors(t, forgers[0])
 	return v
 }
 
@@ -221,7 +224,7 @@ func TestVectors(t *testing.T) {
 	if err := json.Unmarshal(b, &v); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Keys) != 2 || len(v.Accept) < 9 || len(v.Refuse) < 18 || len(v.WeakKeys) == 0 || len(v.Headers) == 0 || len(v.Revocations) == 0 {
+	if len(v.Keys) != 2 || len(v.Accept) < 9 || len(v.Refuse) < 18 || len(v.WeakKeys) == 0 || len(v.Headers) == 0 || len(v.Revocations) == 0 || len(v.Bound) == 0 || len(v.Device) == 0 {
 		t.Fatalf("%d keys, %d accepted, %d refused: too few", len(v.Keys), len(v.Accept), len(v.Refuse))
 	}
 	if diff := cmp.Diff(makeVectors(t), v); diff != "" {
@@ -269,6 +272,7 @@ func TestVectors(t *testing.T) {
 		}
 		checkHeaders(t, v)
 		checkRevocations(t, v)
+		checkDevice(t, v)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -65,6 +66,11 @@ type vectors struct {
 	Accept, Refuse []struct {
 		Name, Cookie, Purpose, Token, Data, Reason, ID string
 	}
+	Bound []struct {
+		Name, Cookie, Result string
+		Lines                []string
+	}
+	Device []struct{ Name, Kind, Token, ID string }
 }
 
 // The vectors of FORMAT.md hold the command to the same format as the library.
@@ -102,6 +108,43 @@ func TestVectors(t *testing.T) {
 				t.Errorf("shows data: %v, want %v (%s)\n%s", shows, late, x.Reason, r.Out)
 			}
 		})
+	}
+}
+
+// The same for what device binding adds.
+func TestDeviceVectors(t *testing.T) {
+	text, err := os.ReadFile("../../testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vectors
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Bound) < 10 || len(v.Device) < 8 {
+		t.Fatalf("%d and %d vectors", len(v.Bound), len(v.Device))
+	}
+	env := []string{"SESSION_KEYS=" + v.Keys[0].Text}
+	for _, x := range v.Bound {
+		// The session's cookie alone.
+		i := slices.IndexFunc(x.Lines, func(line string) bool { return strings.HasPrefix(line, x.Cookie+"=") })
+		session, _, _ := strings.Cut(x.Lines[i], ";")
+		r := commandtest.Run(t, env, session, "inspect")
+		want := []string{"as JSON", "to a device's key"}
+		switch {
+		case strings.HasPrefix(x.Name, "not bound"):
+			want = want[:1]
+		case x.Result == "refused":
+			want = []string{"no session"}
+		}
+		r.Want(t, 1, want...)
+	}
+	for _, x := range v.Device {
+		r := commandtest.Run(t, env, "__Host-session-proof="+x.Token, "inspect")
+		r.Want(t, 1, x.ID, "of device binding")
+		if !strings.HasPrefix(x.Name, "sealed as") {
+			r.Want(t, 1, x.Kind+" of device binding")
+		}
 	}
 }
 

@@ -195,6 +195,9 @@ func (r *report) lines(c cookie) error {
 		return err
 	}
 	if plaintext == nil {
+		if plaintext, what, err := t.openDevice(key); err != nil || plaintext != nil {
+			return r.device(plaintext, what, err)
+		}
 		return r.whyNot(t, key, c)
 	}
 	rec, err := parseRecord(plaintext)
@@ -203,6 +206,22 @@ func (r *report) lines(c cookie) error {
 	}
 	r.record(rec)
 	return r.judge(rec, state)
+}
+
+// device reports a token of device binding, which is no session.
+func (r *report) device(plaintext []byte, what string, err error) error {
+	if err != nil {
+		return err
+	}
+	rec, err := parseRecord(plaintext)
+	if err != nil {
+		return err
+	}
+	r.line("made", "%s", when(rec.created, r.now))
+	r.line("until", "%s", when(rec.expires, r.now))
+	r.line("for", "%s", rec.id)
+	r.line("data", "%d bytes: %s", len(rec.data), diagnostic(rec.data))
+	return fmt.Errorf("it is %s of device binding", what)
 }
 
 // whyNot says why a token does not authenticate, as far as that can be found out.
@@ -234,6 +253,9 @@ func (r *report) record(rec record) {
 	r.line("created", "%s", when(rec.created, r.now))
 	r.line("last used", "%s", when(rec.lastUsed, r.now))
 	r.line("expires", "%s", when(rec.expires, r.now))
+	if rec.binding != (sealed.ID{}) {
+		r.line("bound", "to a device's key, by the binding %s: it needs a proof in a second cookie", rec.binding)
+	}
 	r.line("data", "%d bytes: %s", len(rec.data), diagnostic(rec.data))
 	r.line("as JSON", "%s", asJSON(rec.data))
 }

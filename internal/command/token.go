@@ -45,6 +45,7 @@ type record struct {
 	id                         sealed.ID
 	created, lastUsed, expires time.Time
 	data                       cbor.RawMessage
+	binding                    sealed.ID // to a device's key; zero if there is none
 }
 
 // splitToken reads what shows of a token. The error says what is wrong with it.
@@ -105,6 +106,18 @@ func (t token) open(key sealed.Key, name, purpose string) ([]byte, error) {
 	return plaintext, nil
 }
 
+// openDevice opens a token of device binding, and says what it is. The plaintext is nil
+// if it is none.
+func (t token) openDevice(key sealed.Key) (plaintext []byte, what string, err error) {
+	for i, what := range []string{"a session identifier", "a proof", "a challenge"} {
+		plaintext, err := t.open(key, string(rune(i+1)), "")
+		if err != nil || plaintext != nil {
+			return plaintext, what, err
+		}
+	}
+	return nil, "", nil
+}
+
 // recordWire is a record in CBOR. The times are relative, see FORMAT.md.
 type recordWire struct {
 	_        struct{} `cbor:",toarray"`
@@ -152,6 +165,7 @@ func parseRecord(plaintext []byte) (record, error) {
 		return record{}, err
 	}
 	var w recordWire
+	var binding sealed.ID
 	again := any(&w)
 	if err := decoding.Unmarshal(plaintext, &w); err != nil {
 		var long recordWithExtensions
@@ -159,11 +173,14 @@ func parseRecord(plaintext []byte) (record, error) {
 			return record{}, fmt.Errorf("its plaintext is not a record: %w", err)
 		}
 		for number, value := range long.More {
-			if number != 0 {
+			if number > 1 {
 				return record{}, fmt.Errorf("it has the extension %d, which this version does not know: it may restrict the session", number)
 			}
 			if value[0]>>5 != 2 { // major type 2, a byte string (RFC 8949, section 3.1)
-				return record{}, errors.New("its padding is not a byte string")
+				return record{}, fmt.Errorf("its extension %d is not a byte string", number)
+			}
+			if number == 1 && (len(value) != 1+len(binding) || copy(binding[:], value[1:]) == 0 || binding == sealed.ID{}) {
+				return record{}, errors.New("its binding to a device is not 16 bytes, or all zero")
 			}
 		}
 		w = recordWire{ID: long.ID, Created: long.Created, LastUsed: long.LastUsed, Expires: long.Expires, Data: long.Data}
@@ -184,5 +201,5 @@ func parseRecord(plaintext []byte) (record, error) {
 		return record{}, errors.New("its times are out of range")
 	}
 	at := func(ms uint64) time.Time { return time.UnixMilli(int64(ms)) }
-	return record{sealed.ID(w.ID), at(w.Created), at(w.Created + w.LastUsed), at(w.Created + w.Expires), w.Data}, nil
+	return record{sealed.ID(w.ID), at(w.Created), at(w.Created + w.LastUsed), at(w.Created + w.Expires), w.Data, binding}, nil
 }

@@ -9,7 +9,7 @@ await sodium.ready
 const HEADER = 1 + 4
 const NONCE = 24
 const TAG = 16
-const SKEW = 300000
+export const SKEW = 300000
 const MAX_TRIED = 4
 
 // A Rejected says why there is no session, by the reason that the Go library counts it under.
@@ -106,24 +106,32 @@ function record (b) {
   const expires = cbor.time(b, lastUsed.end)
   let end = cbor.itemEnd(b, expires.end, 0)
   const data = b.slice(expires.end, end)
-  if (array.value === 6) end = extensions(b, end)
+  let binding = null
+  if (array.value === 6) ({ end, binding } = extensions(b, end))
   if (end !== b.length) throw new Error('something follows')
   if (lastUsed.value > expires.value) throw new Error('used after its end')
-  return { id: Buffer.from(id.value), created: created.value, lastUsed: lastUsed.value, expires: expires.value, data: Buffer.from(data) }
+  return { id: Buffer.from(id.value), created: created.value, lastUsed: lastUsed.value, expires: expires.value, data: Buffer.from(data), binding }
 }
 
-// extensions reads the sixth element: padding is the only one that this version knows.
+// extensions reads the sixth element: padding, and the binding to a device's key.
 function extensions (b, at) {
   const map = cbor.expect(b, at, cbor.MAP)
   let end = map.end
+  let last = -1
+  let binding = null
   for (let i = 0; i < map.value; i++) {
     const key = cbor.expect(b, end, cbor.UINT)
-    const padding = cbor.expect(b, key.end, cbor.BYTES)
-    if (key.value !== 0 || i > 0) throw new Error('an unknown extension')
-    end = padding.end + padding.value
+    const value = cbor.expect(b, key.end, cbor.BYTES)
+    if (key.value > 1 || key.value <= last) throw new Error('an unknown extension')
+    end = value.end + value.value
+    if (end > b.length) throw new Error('cut off')
+    if (key.value === 1) {
+      binding = Buffer.from(b.slice(value.end, end))
+      if (binding.length !== 16 || binding.every((c) => c === 0)) throw new Error('no binding')
+    }
+    last = key.value
   }
-  if (end > b.length) throw new Error('cut off')
-  return end
+  return { end, binding }
 }
 
 // judge refuses a record that is not valid now, by the terms of today.
@@ -139,6 +147,7 @@ export function open (text, options) {
   const { keys, now, name = '', purpose = '' } = options
   if (name === '' && purpose === '') reject('malformed')
   const r = parseRecord(openToken(text, keys, { name, purpose }))
+  if (r.binding) reject('undecodable') // see device.js
   judge(r, now, options)
   return r
 }
@@ -148,7 +157,7 @@ export function open (text, options) {
 const CHUNK_NUMBER = /^(0|[1-9][0-9]?)$/
 
 // cookiesNamed returns the values of a name in a request's Cookie lines, in their order.
-function cookiesNamed (lines, name) {
+export function cookiesNamed (lines, name) {
   return lines.flatMap((line) => line.split(';')).map((pair) => pair.replace(/^[ \t]+/, ''))
     .filter((pair) => pair.startsWith(name + '=')).map((pair) => pair.slice(name.length + 1).replace(/[ \t]+$/, ''))
 }

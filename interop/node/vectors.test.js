@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import { open, openToken, parseKey, parseRecord, judge, readCookies, Rejected } from './sealed.js'
 import { check, Newer, parseEntries } from './revocations.js'
+import { openChallenge, openIdentifier, readBound } from './device.js'
 import { openDocument } from './keydocument.js'
 
 const load = (path) => JSON.parse(readFileSync(new URL(path, import.meta.url)))
@@ -64,6 +65,28 @@ each('revocations', vectors.revocations, (x) => {
     result = e instanceof Newer ? 'newer' : 'malformed'
   }
   assert.equal(result, x.result)
+})
+
+each('bound sessions', vectors.bound, (x) => {
+  let got
+  try {
+    const s = readBound(x.lines, options({ ...x, purpose: '' }))
+    got = ['valid', s.binding?.toString('hex') ?? '', s.proven]
+  } catch (e) {
+    assert.ok(e instanceof Rejected, e)
+    got = [e.reason === 'unproven' ? 'unproven' : 'refused', '', 0]
+  }
+  assert.deepEqual(got, [x.result, x.binding ?? '', x.proven ?? 0])
+})
+
+each('identifiers', vectors.device.filter((x) => x.kind === 'identifier'), (x) => {
+  const i = openIdentifier(x.token, options({ ...x, cookie: '', purpose: '' }))
+  assert.equal(i !== null, x.ok)
+  if (i) assert.deepEqual([i.binding.toString('hex'), i.algorithm, i.bytes.toString('hex'), i.from.toString('hex')], [x.id, x.algorithm, x.publicKey, x.from])
+})
+
+each('challenges', vectors.device.filter((x) => x.kind === 'challenge'), (x) => {
+  assert.equal(openChallenge(x.token, 1, hex(x.id), options({ ...x, cookie: '', purpose: '' })), x.ok)
 })
 
 const wrapping = parseKey(documents.wrapping)
