@@ -25,6 +25,7 @@ import (
 
 	"example.com/sealed"
 	"example.com/sealed/revoke"
+	"example.com/sealed/sealedtest"
 )
 
 // reference is the session that all figures of this project are measured with.
@@ -139,6 +140,64 @@ func BenchmarkGetListed(b *testing.B) {
 					b.Fatal(s, err)
 				}
 			})), cookies...)
+		})
+	}
+}
+
+// BenchmarkDeviceGet and BenchmarkDeviceUpdate are BenchmarkGet and BenchmarkUpdate for the
+// session of a subject, with a list: without device binding, with it and not bound, and bound.
+func BenchmarkDeviceGet(b *testing.B) {
+	benchDevice(b, func(m *sealed.Manager[reference], r *http.Request) error {
+		_, err := m.Get(r.Context())
+		return err
+	})
+}
+
+func BenchmarkDeviceUpdate(b *testing.B) {
+	benchDevice(b, func(m *sealed.Manager[reference], r *http.Request) error {
+		return m.Update(r.Context(), func(s *reference) { s.Cart[0].Qty = 9 })
+	})
+}
+
+func benchDevice(b *testing.B, use func(*sealed.Manager[reference], *http.Request) error) {
+	for _, state := range []string{"off", "unbound", "bound"} {
+		config := sealed.Config[reference]{Subject: func(s reference) string { return strconv.FormatInt(s.UserID, 10) }, Revocations: revoke.NewList()}
+		if state != "off" {
+			config.DeviceBinding = &sealed.DeviceBinding{}
+		}
+		m := mustNew(b, mustRing(b), config)
+		login := m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/login" {
+				if err := m.Update(r.Context(), func(s *reference) { *s = referenceSession() }); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}))
+		d := sealedtest.NewDevice(b, sealedtest.Serve(login))
+		client := d.Client()
+		if state != "bound" {
+			client.Transport = sealedtest.Serve(login)
+		}
+		for _, path := range []string{"/login", "/"} {
+			if _, err := client.Get("https://" + site.Host + path); err != nil {
+				b.Fatal(err)
+			}
+		}
+		cookies := d.Jar.Cookies(site)
+		if (len(cookies) == 2) != (state == "bound") {
+			b.Fatalf("%s: %d cookies", state, len(cookies))
+		}
+		b.Run(state, func(b *testing.B) {
+			serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if err := use(m, r); err != nil {
+					b.Fatal(err)
+				}
+			})), cookies...)
+			size := 0
+			for _, c := range cookies {
+				size += len(c.Name) + 1 + len(c.Value)
+			}
+			b.ReportMetric(float64(size), "cookiebytes")
 		})
 	}
 }

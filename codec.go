@@ -44,6 +44,7 @@ const (
 	cborText     = 3 << 5
 	cborArray    = 4 << 5
 	cborMap      = 5 << 5
+	cborTag      = 6 << 5
 	cborSimple   = 7 << 5
 
 	paddingKey = 0 // of an extension, as an unsigned integer
@@ -89,9 +90,8 @@ func (r *record) append(dst []byte) []byte {
 
 // parseRecord reads what append wrote, and nothing else: every record has one
 // encoding. The data is not copied. It may be several items, or none, if there
-// are no extensions; its own decoder refuses that. splitItem tells the length
-// of the first item in data, and is only asked if extensions follow it.
-func parseRecord(b []byte, splitItem func([]byte) (int, error)) (r record, ok bool) {
+// are no extensions; its own decoder refuses that.
+func parseRecord(b []byte) (r record, ok bool) {
 	if len(b) < 2+len(r.id) || b[0] != recordArray && b[0] != extendedArray || b[1] != cborBytes|byte(len(r.id)) {
 		return record{}, false
 	}
@@ -105,8 +105,8 @@ func parseRecord(b []byte, splitItem func([]byte) (int, error)) (r record, ok bo
 	}
 	r.created, r.lastUsed, r.expires = int64(created), int64(lastUsed), int64(expires)
 	if extended {
-		n, err := splitItem(b)
-		if err != nil || !r.parseExtensions(b[n:]) {
+		n, ok := itemLen(b)
+		if !ok || !r.parseExtensions(b[n:]) {
 			return record{}, false
 		}
 		b = b[:n]
@@ -137,6 +137,50 @@ func (r *record) parseExtensions(b []byte) bool {
 		}
 	}
 	return pairs == 0 && len(b) == 0
+}
+
+// itemLen returns the length of the first item in b, of any kind and form but an indefinite length. It
+// does not descend: items that hold others are heads before them, of which it counts how many are to come.
+func itemLen(b []byte) (int, bool) {
+	rest := b
+	for missing := 1; missing > 0; missing-- {
+		if len(rest) == 0 {
+			return 0, false
+		}
+		major, n, size := rest[0]&^0x1f, uint64(rest[0]&0x1f), 1
+		if n > 27 {
+			return 0, false
+		} else if n >= 24 {
+			size += 1 << (n - 24)
+		}
+		if len(rest) < size {
+			return 0, false
+		}
+		if size > 1 {
+			n = 0
+		}
+		for _, c := range rest[1:size] {
+			n = n<<8 | uint64(c)
+		}
+		rest = rest[size:]
+		switch major {
+		case cborBytes, cborText, cborArray, cborMap:
+			if n > uint64(len(rest)) { // each element has a byte
+				return 0, false
+			}
+		}
+		switch major {
+		case cborBytes, cborText:
+			rest = rest[n:]
+		case cborArray:
+			missing += int(n)
+		case cborMap:
+			missing += 2 * int(n)
+		case cborTag:
+			missing++
+		}
+	}
+	return len(b) - len(rest), true
 }
 
 // appendHead appends the head of a CBOR item in its shortest form.

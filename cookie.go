@@ -302,12 +302,15 @@ func (h *cookieHeader) add(f *cookieFormat, rest string) {
 		h.named.add(rest[1:])
 		return
 	}
-	suffix, value, ok := strings.Cut(rest, "=")
+	if !strings.HasPrefix(rest, ".") { // a longer name, as that of a device's proof
+		return
+	}
+	suffix, value, ok := strings.Cut(rest[1:], "=")
 	if !ok {
 		return
 	}
-	i, ok := chunkIndex(strings.TrimPrefix(suffix, "."))
-	if !ok || suffix[0] != '.' {
+	i, ok := chunkIndex(suffix)
+	if !ok {
 		return
 	}
 	h.numbered |= 1 << i

@@ -169,9 +169,8 @@ type bindingToken struct {
 }
 
 // openToken opens a token of a device, and judges it by its times.
-func openToken(ctx context.Context, s *sealer, text string, now int64) (t bindingToken, data []byte, err error) {
-	var asked bool
-	r, key, err := s.open(ctx, nil, text, &asked)
+func openToken(ctx context.Context, s *sealer, text string, now int64, asked *bool) (t bindingToken, data []byte, err error) {
+	r, key, err := s.open(ctx, nil, text, asked)
 	if err != nil {
 		return t, nil, err
 	}
@@ -198,12 +197,12 @@ func (p *proof) end() int64 { return p.created + p.expires }
 
 // findProof returns the request's best proof for a session: for its binding, or one that
 // it is to have. The tokens are few.
-func (d *device) findProof(ctx context.Context, r *http.Request, s *record, now int64) (best proof, found bool) {
+func (d *device) findProof(ctx context.Context, r *http.Request, s *record, now int64, asked *bool) (best proof, found bool) {
 	for i := range d.cookies {
 		var h cookieHeader
 		d.cookies[i].scan(&h, r.Header["Cookie"])
 		for _, text := range h.named.values[:h.named.count] {
-			t, data, err := openToken(ctx, &d.proof, text, now)
+			t, data, err := openToken(ctx, &d.proof, text, now, asked)
 			if err != nil {
 				continue
 			}
@@ -237,12 +236,12 @@ func unboundID(id ID) ID {
 
 // bound judges a session that is valid by what proofs the request has. A session that
 // lacks its binding, and comes with a proof for it, gets it.
-func (e *exchange[T]) bound(ctx context.Context, s *session[T], now int64) {
+func (e *exchange[T]) bound(ctx context.Context, s *session[T], now int64, asked *bool) {
 	d := e.device
 	if d == nil || s.err != nil || !s.record.bound() && s.subject == "" {
 		return
 	}
-	p, found := d.findProof(ctx, e.request, &s.record, now)
+	p, found := d.findProof(ctx, e.request, &s.record, now, asked)
 	switch {
 	case found:
 		s.proven, s.provenUntil = p.created, p.end()

@@ -50,7 +50,7 @@ func (d *device) seal(s *sealer, keys *Keyring, r *record) (string, error) {
 
 // openChallenge returns when a challenge was made, if it is of that kind and for that ID.
 func (d *device) openChallenge(ctx context.Context, text string, id ID, kind challengeKind, now int64) (made int64, err error) {
-	t, data, err := openToken(ctx, &d.challenge, text, now)
+	t, data, err := openToken(ctx, &d.challenge, text, now, new(bool))
 	if err == nil && (t.id != id || !bytes.Equal(data, []byte{byte(kind)})) {
 		err = rejectTampered
 	}
@@ -79,7 +79,7 @@ func (d *device) newIdentifier(keys *Keyring, k *deviceKey, from ID, now int64) 
 
 // openIdentifier opens one.
 func (d *device) openIdentifier(ctx context.Context, text string, now int64) (*identifier, error) {
-	t, data, err := openToken(ctx, &d.identifier, text, now)
+	t, data, err := openToken(ctx, &d.identifier, text, now, new(bool))
 	if err != nil {
 		return nil, err
 	}
@@ -354,13 +354,14 @@ func (e *exchange[T]) challenge(i *identifier, now int64) *deviceRefusal {
 }
 
 // renewKey has the browser register another key when the identifier, which it keeps as it
-// is, is about to be of no use: sealed under a key that does not seal any more, or half of its life old.
+// is, may be of no use before the session ends: it is sealed under a key that does not seal any more, or ends earlier.
 func (e *exchange[T]) renewKey(i *identifier, now int64) {
+	s := &e.session
 	key, err := e.keys.sealingKey(i.key, now)
-	if err != nil || e.device.hold || !e.session.record.bound() || e.session.err != nil && !isUnproven(e.session.err) {
+	if err != nil || e.device.hold || !s.record.bound() || s.err != nil && !isUnproven(s.err) {
 		return
 	}
-	if key.key.id != i.key.key.id || now-i.created > i.expires/2 {
+	if key.key.id != i.key.key.id || s.record.created+s.lifetime() > i.created+i.expires {
 		e.setRegistration(i.id, forNewKey, now)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,6 +74,15 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case "/pay":
 			if !m.Prove(w, r, 2*time.Minute) {
 				return
+			}
+		case "/pay-now":
+			time.Sleep(time.Minute)
+			if !m.Prove(w, r, 0) {
+				return
+			}
+		case "/leave":
+			if err = m.Destroy(ctx); err == nil {
+				err = m.Update(ctx, func(s *Session) { s.Flash = "left" })
 			}
 		}
 		s, getErr := m.Get(ctx)
@@ -151,6 +161,15 @@ func TestDeviceAndThief(t *testing.T) {
 					t.Errorf("registration renewed the session: %s, then %s", login, page)
 				}
 				thief, half := d.Thief(deviceSite), d.Thief(deviceSite, proofCookie)
+				mallory := f.device()
+				logIn(t, mallory, "mallory")
+				for _, c := range mallory.Jar.Cookies(mustURL(deviceSite)) {
+					if c.Name == proofCookie {
+						half.Jar.SetCookies(mustURL(deviceSite), []*http.Cookie{{Name: c.Name, Value: c.Value, Path: "/", Secure: true}})
+					}
+				}
+				wantPage(t, "the session's cookie, with the thief's own proof", half, "/", unproven)
+				half = d.Thief(deviceSite, proofCookie)
 				wantPage(t, "a copy of all cookies, while the proof lasts", thief, "/", "user=alice")
 				wantPage(t, "a copy of the session's cookie alone", half, "/", unproven)
 				time.Sleep(proofTime + 31*time.Second)
@@ -358,6 +377,9 @@ func TestDowngradeIsHealed(t *testing.T) {
 			d2.Jar.SetCookies(mustURL(deviceSite), unbound) // arrives late
 			time.Sleep(later)
 			wantPage(t, "after the old cookie has arrived", browser, "/", "user=alice")
+			if v := w.responses[len(w.responses)-1].Header.Get("Set-Cookie"); !strings.HasPrefix(v, name+"=") {
+				t.Errorf("the response sets %q, want the session bound again", v)
+			}
 			wantPage(t, "and then", browser, "/", "bound=true")
 			wantPage(t, "a copy of its cookie alone", d2.Thief(deviceSite, proofCookie), "/", unproven)
 		})
@@ -414,7 +436,12 @@ func TestAnotherSubjectIsBoundAnew(t *testing.T) {
 		wantPage(t, "renewed", browser, "/renew", "bound=true")
 		wantPage(t, "then", browser, "/", "bound=true")
 		old := d.Thief(deviceSite)
-		wantPage(t, "another user", browser, "/login?user=bob", "user=bob")
+		wantPage(t, "another user", browser, "/login?user=bob", "bound=false")
+		for _, c := range d.Jar.Cookies(mustURL(deviceSite)) {
+			if c.Name == proofCookie {
+				t.Error("the proof of the session before is still there")
+			}
+		}
 		wantPage(t, "then", browser, "/", "user=bob")
 		wantPage(t, "then", browser, "/", "bound=true")
 		wantPage(t, "a copy of alice's", old, "/", "401 sealed: session revoked")
@@ -427,6 +454,10 @@ func TestAnotherSubjectIsBoundAnew(t *testing.T) {
 		wantPage(t, "everywhere", browser, "/", "401 sealed: session revoked")
 		wantPage(t, "in again", browser, "/login?user=bob", "user=bob")
 		wantPage(t, "then", browser, "/", "bound=true")
+		wantPage(t, "a logout that begins another session", browser, "/leave", "bound=false flash=left")
+		if c := d.Jar.Cookies(mustURL(deviceSite)); len(c) != 1 {
+			t.Errorf("%d cookies, want that of the new session", len(c))
+		}
 	})
 }
 
@@ -436,7 +467,7 @@ func TestKeyRotationUnderABinding(t *testing.T) {
 	bubble(t, func(c *sealed.Config[Session]) { c.Lifetime = 300 * 24 * time.Hour }, func(t *testing.T, f *fleet) {
 		d := f.device()
 		browser := logIn(t, d, "alice")
-		for range 3 {
+		for n := range 3 {
 			old := f.keys.Keys()
 			before := d.Jar.Cookies(mustURL(deviceSite))
 			if _, err := f.keys.Rotate(0); err != nil {
@@ -453,6 +484,9 @@ func TestKeyRotationUnderABinding(t *testing.T) {
 					c.Path, c.Secure = "/", true
 					d.Jar.SetCookies(mustURL(deviceSite), []*http.Cookie{c})
 				}
+			}
+			if n == 1 { // and the proof ends before it is seen
+				time.Sleep(proofTime + time.Second)
 			}
 			wantPage(t, "with the binding of before", browser, "/", "bound=true")
 			time.Sleep(proofTime + time.Second)
@@ -527,6 +561,7 @@ func TestProve(t *testing.T) {
 		wantPage(t, "nobody", browser, "/pay", "user= ")
 		logIn(t, d, "alice")
 		signed := d.Signatures()
+		wantPage(t, "at once, however young it is to be", browser, "/pay-now", "user=alice")
 		wantPage(t, "right after", browser, "/pay", "user=alice")
 		if n := d.Signatures() - signed; n != 0 {
 			t.Errorf("%d signatures for a young proof", n)
@@ -669,6 +704,14 @@ func TestRenamedCookieOfABoundSession(t *testing.T) {
 			wantPage(t, "renamed", browser, "/", "bound=true")
 			time.Sleep(proofTime + time.Second)
 		}
+		other := f.config // it was sealed under that name
+		f.deploy(0, other)
+		f.deploy(1, other)
+		d = f.device()
+		logIn(t, d, "bob")
+		f.deploy(0, renamed)
+		f.deploy(1, renamed)
+		wantPage(t, "the cookie of the former name alone", d.Thief(deviceSite, proofCookie), "/", unproven)
 	})
 }
 
@@ -685,6 +728,12 @@ func TestDeviceBindingWithoutAList(t *testing.T) {
 		}
 		time.Sleep(proofTime + 31*time.Second)
 		wantPage(t, "a copy", thief, "/", unproven)
+		wantPage(t, "a visitor without a name", browser, "/flash", "flash=x")
+		time.Sleep(proofTime + 31*time.Second)
+		visit(t, browser, "/")
+		if n := d.Sessions(); n != 0 {
+			t.Errorf("the device refreshes %d sessions for a visitor without a name", n)
+		}
 	})
 }
 
@@ -707,6 +756,9 @@ func TestDeviceBindingWhileTheListIsDown(t *testing.T) {
 		list.revokes(errors.New("down"))
 		wantPage(t, "login", other.Client(), "/login?user=bob", "user=bob")
 		wantPage(t, "not bound", other.Client(), "/", "bound=false")
+		if c := other.Jar.Cookies(mustURL(deviceSite)); len(c) != 1 {
+			t.Errorf("%d cookies after a registration that failed", len(c))
+		}
 		list.revokes(nil)
 		time.Sleep(time.Minute)
 		wantPage(t, "a change", other.Client(), "/flash", "user=bob")
@@ -738,6 +790,185 @@ func TestDeviceBindingConfig(t *testing.T) {
 		change(&config)
 		if _, err := sealed.New(mustRing(t), config); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error with %q", err, want)
+		}
+	}
+}
+
+// Of several cookies of the name none is taken without its proof, and none in the place of
+// one that lacks it.
+func TestSeveralCookiesOfABoundSession(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *fleet) {
+		d := f.device()
+		logIn(t, d, "alice")
+		var bound, proof string
+		for _, c := range d.Jar.Cookies(mustURL(deviceSite)) {
+			if c.Name == name {
+				bound = c.Name + "=" + c.Value
+			} else {
+				proof = c.Name + "=" + c.Value
+			}
+		}
+		plain := f.device()
+		wantPage(t, "bob, not bound", &http.Client{Transport: sealedtest.Serve(f), Jar: plain.Jar}, "/login?user=bob", "user=bob")
+		older := cookieLine(plain.Jar.Cookies(mustURL(deviceSite))...)
+		get := func(cookie string) error {
+			_, _, err := getWith(f.instances[0], cookie)
+			return err
+		}
+		for what, cookies := range map[string][]string{
+			"behind another": {older, bound}, "before another": {bound, older}, "behind junk": {name + "=junk", bound},
+		} {
+			if err := get(strings.Join(cookies, "; ")); what == "behind junk" && !errors.Is(err, sealed.ErrUnproven) {
+				t.Errorf("%s: %v, want ErrUnproven", what, err)
+			}
+			if err := get(strings.Join(append(cookies, proof), "; ")); err != nil {
+				t.Errorf("%s, with the proof: %v", what, err)
+			}
+		}
+		time.Sleep(time.Second)
+		late := f.device()
+		logIn(t, late, "carol")
+		for _, c := range late.Jar.Cookies(mustURL(deviceSite)) {
+			if c.Name == name {
+				if err := get(older + "; " + name + "=" + c.Value); !errors.Is(err, sealed.ErrUnproven) {
+					t.Errorf("the later one without its proof: %v, want ErrUnproven", err)
+				}
+			}
+		}
+	})
+}
+
+// A request with an ID that was renewed a moment ago binds nothing.
+func TestNoRegistrationInTheGrace(t *testing.T) {
+	bubble(t, func(c *sealed.Config[Session]) { c.RenewalGrace = 10 * time.Second }, func(t *testing.T, f *fleet) {
+		d := f.device()
+		plain := &http.Client{Transport: sealedtest.Serve(f), Jar: d.Jar}
+		res, err := plain.Get(deviceSite + "/login?user=alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		challenge := challengeParam.FindStringSubmatch(res.Header.Get("Secure-Session-Registration"))[1]
+		old := d.Thief(deviceSite)
+		wantPage(t, "renewed", plain, "/renew", "user=alice")
+		if status := postDevice(t, old, "", d, challenge, true); status != 401 {
+			t.Errorf("with the old ID: %d", status)
+		}
+	})
+}
+
+// The old binding ends with another subject and with a logout, also for who shows no cookie.
+func TestEndedBindingGivesNoProof(t *testing.T) {
+	for _, end := range []string{"/login?user=bob", "/logout"} {
+		bubble(t, nil, func(t *testing.T, f *fleet) {
+			d, w := f.wired()
+			browser := logIn(t, d, "alice")
+			time.Sleep(proofTime + time.Second)
+			wantPage(t, "later", browser, "/", "user=alice")
+			id := w.last("Sec-Secure-Session-Id")
+			visit(t, browser, end)
+			r := httptest.NewRequest("POST", "/device-binding", nil)
+			r.Header.Set("Sec-Secure-Session-Id", id)
+			rec := httptest.NewRecorder()
+			f.ServeHTTP(rec, r)
+			if rec.Code != 200 || strings.TrimSpace(rec.Body.String()) != `{"continue":false}` {
+				t.Errorf("after %s: %d %s", end, rec.Code, rec.Body)
+			}
+		})
+	}
+}
+
+// An identifier that would end before the session is replaced.
+func TestIdentifierIsReplacedInTime(t *testing.T) {
+	bubble(t, func(c *sealed.Config[Session]) { c.Lifetime = 400 * 24 * time.Hour }, func(t *testing.T, f *fleet) {
+		d, w := f.wired()
+		browser := logIn(t, d, "alice")
+		replaced := func(days time.Duration) bool {
+			time.Sleep(days * 24 * time.Hour)
+			from := len(w.responses)
+			wantPage(t, "later", browser, "/", "bound=true")
+			for _, res := range w.responses[from:] {
+				if res.Header.Get("Secure-Session-Registration") != "" {
+					return true
+				}
+			}
+			return false
+		}
+		if replaced(199) {
+			t.Error("replaced, though it outlives the session")
+		}
+		wantPage(t, "renewed", browser, "/renew", "bound=true")
+		if !replaced(1) {
+			t.Error("not replaced, though the session outlives it")
+		}
+		wantPage(t, "then", browser, "/", "bound=true")
+		if replaced(390) {
+			t.Error("replaced again")
+		}
+	})
+}
+
+// A key that one instance does not know, or not yet, gives no binding up.
+func TestIdentifierUnderAKeyThatIsNotThere(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *fleet) {
+		d := f.device()
+		browser := logIn(t, d, "alice")
+		next, err := f.keys.Rotate(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantPage(t, "the session's cookie under the new key", browser, "/flash", "bound=true")
+		before := f.instances
+		f.keys = ringOf(t, next)
+		f.deploy(0, f.config)
+		f.deploy(1, f.config)
+		time.Sleep(proofTime + time.Second)
+		wantPage(t, "without the key of the binding", browser, "/", unproven)
+		if n := d.Sessions(); n != 1 {
+			t.Errorf("the device has given the binding up: %d", n)
+		}
+		f.instances = before
+		wantPage(t, "with it", browser, "/", "user=alice")
+	})
+}
+
+// The same over TLS, on two servers: what a device and a thief send is what browsers send.
+func TestDeviceOverTLS(t *testing.T) {
+	f := newFleet(t, nil)
+	var mu sync.Mutex // the fleet counts its turns
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		f.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	d := sealedtest.NewDevice(t, server.Client().Transport)
+	get := func(c *http.Client, path string) string {
+		t.Helper()
+		res, err := c.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(res.StatusCode, " ", string(body))
+	}
+	browser := d.Client()
+	get(browser, "/login?user=alice")
+	get(browser, "/") // registers
+	for what, tt := range map[string]struct {
+		client *http.Client
+		want   string
+	}{
+		"the device":     {browser, "bound=true"},
+		"a copy":         {d.Thief(server.URL), "user=alice"},
+		"half of a copy": {d.Thief(server.URL, proofCookie), unproven},
+		"the proof only": {d.Thief(server.URL, name), "user= "},
+	} {
+		if got := get(tt.client, "/"); !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %s, want %s", what, got, tt.want)
 		}
 	}
 }

@@ -178,14 +178,14 @@ func (e *exchange[T]) openAll(ctx context.Context, st *state[T], tokens []string
 		if i == 0 {
 			e.policy.open(ctx, &st.session, &e.cookie, st.buf[:0], token, st.readAt, &asked, forChange)
 			e.openFormer(ctx, &st.session, token, (*formerCarrier).sameName, st.readAt, &asked, forChange)
-			e.bound(ctx, &st.session, st.readAt)
+			e.bound(ctx, &st.session, st.readAt, &asked)
 			st.dead = e.deleteDead && st.session.dead(st.readAt)
 			continue
 		}
 		other := new(session[T])
 		e.policy.open(ctx, other, &e.cookie, nil, token, st.readAt, &asked, forChange)
 		e.openFormer(ctx, other, token, (*formerCarrier).sameName, st.readAt, &asked, forChange)
-		e.bound(ctx, other, st.readAt)
+		e.bound(ctx, other, st.readAt, &asked)
 		st.dead = st.dead && other.dead(st.readAt)
 		e.choose(ctx, st, other)
 	}

@@ -99,7 +99,7 @@ func (e *exchange[T]) openRenamed(ctx context.Context, st *state[T], asked *bool
 			other := new(session[T])
 			e.policy.open(ctx, other, &f.cookie, nil, token, st.readAt, asked, forChange)
 			other.former = other.issued
-			e.bound(ctx, other, st.readAt)
+			e.bound(ctx, other, st.readAt, asked)
 			if st.session.err == ErrNoSession { // there was no other cookie
 				st.session = *other
 			} else {

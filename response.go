@@ -162,7 +162,7 @@ func (e *exchange[T]) refresh(ctx context.Context) {
 	now := time.Now().UnixMilli()
 	if now-e.readAt > soon.Milliseconds() {
 		touch = touch && s.touchDue(now, 3)
-		reseal = s.rebound || newKey && !key.activates.IsZero() && now-key.activates.UnixMilli() >= dayMilli
+		reseal = newKey && !key.activates.IsZero() && now-key.activates.UnixMilli() >= dayMilli
 	}
 	if !touch && !reseal || e.keys.checkExpiry() != nil || e.judge(ctx, now) != nil {
 		return

@@ -80,7 +80,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 	terms := config.terms()
 	payload, payloadErr := newPayload(config.Migrate)
 	seal := func(name, purpose string) sealer {
-		return sealer{keys: keys, suffix: associatedSuffix(name, purpose), itemLen: payload.itemLen, binds: config.DeviceBinding != nil && cookieName(name)}
+		return sealer{keys: keys, suffix: associatedSuffix(name, purpose), binds: config.DeviceBinding != nil && cookieName(name)}
 	}
 	formers, formerErr := newFormers(config.Former, &cookies, config.Purpose, seal)
 	importer, importErr := newImporter(config.Import, func(line string) bool {
@@ -134,7 +134,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 func (m *Manager[T]) Handler(next http.Handler) http.Handler { return m.core.handler(next) }
 
 // Get returns the request's session. If there is none, the error says why, and
-// is one of [ErrNoSession], [ErrInvalid], [ErrExpired], [ErrRevoked] and
+// is one of [ErrNoSession], [ErrInvalid], [ErrExpired], [ErrRevoked], [ErrUnproven] and
 // [ErrUnverified], or [ErrNoHandler]; the session is then the zero T. To ignore
 // the error is safe: nobody is logged in.
 //
@@ -172,7 +172,8 @@ func (m *Manager[T]) Peek(ctx context.Context) (T, error) {
 // list and the keyring: nil says that it still holds. A handler that goes on for long,
 // as for server-sent events or a WebSocket, calls it now and then; it works after the
 // headers were sent, and counts as no use. The errors are those of Get. The session is
-// as the request brought it: the idle timeout counts from there.
+// as the request brought it: the idle timeout counts from there, and the proof of its device
+// ends ([ErrUnproven]).
 func (m *Manager[T]) Verify(ctx context.Context) error {
 	e, err := m.exchange(ctx)
 	if err != nil {
@@ -209,7 +210,7 @@ func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
 // Update returns an error, the session is as it was.
 //
 // The error is [ErrTooLarge] with the sizes, [ErrCommitted], [ErrUnverified],
-// [ErrCrossSite], [ErrNoHandler], that of the context of a request that has ended, that of the
+// [ErrCrossSite], [ErrNoHandler], [ErrUnproven] unless the result has a subject, that of the context of a request that has ended, that of the
 // revocation list, of encoding the session, or of invalid Terms; or, where the session
 // has ended since it was read, [ErrExpired] or [ErrRevoked], or [ErrRenewed] for
 // [Config.RenewalGrace].

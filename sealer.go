@@ -8,10 +8,9 @@ import (
 // A sealer turns records into tokens for one carrier, and back: for cookies of one
 // name, or for tokens outside cookies. It knows nothing of what a session means.
 type sealer struct {
-	keys    *Keyring
-	suffix  string                    // see associatedSuffix
-	itemLen func([]byte) (int, error) // the length of the first CBOR item
-	binds   bool                      // records may be bound to a device's key
+	keys   *Keyring
+	suffix string // see associatedSuffix
+	binds  bool   // records may be bound to a device's key
 }
 
 // seal returns the token.
@@ -37,7 +36,7 @@ func (s *sealer) open(ctx context.Context, buf []byte, text string, asked *bool)
 	if err != nil {
 		return record{}, key, rejectTampered
 	}
-	r, ok := parseRecord(plaintext, s.itemLen)
+	r, ok := parseRecord(plaintext)
 	if !ok || r.bound() && !s.binds {
 		return record{}, key, rejectRecord
 	}

@@ -152,7 +152,7 @@ type message struct {
 
 func connect(t *testing.T, url string) *browser {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // each command has a limit of its own
 	t.Cleanup(cancel)
 	conn, _, err := websocket.Dial(ctx, url, nil)
 	if err != nil {

@@ -17,6 +17,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -207,11 +209,17 @@ type boundVisitor struct {
 
 func (s *boundSite) browser(t *testing.T, folder string) *boundVisitor {
 	t.Helper()
-	b := startChromium(t, options{profile: folder, flags: []string{
-		"--ignore-certificate-errors-spki-list=" + s.spki, "--host-resolver-rules=MAP *.test 127.0.0.1",
+	return &boundVisitor{bindingChromium(t, folder, s.spki).tab(), s, folder}
+}
+
+// bindingChromium binds sessions with keys that are kept in its profile, and takes a
+// certificate.
+func bindingChromium(t *testing.T, folder, spki string) *browser {
+	t.Helper()
+	return startChromium(t, options{profile: folder, flags: []string{
+		"--ignore-certificate-errors-spki-list=" + spki, "--host-resolver-rules=MAP *.test 127.0.0.1",
 		"--enable-features=DeviceBoundSessions,EnableBoundSessionCredentialsSoftwareKeysForManualTesting",
 	}})
-	return &boundVisitor{b.tab(), s, folder}
 }
 
 // logIn logs in, and waits for the registration.
@@ -380,5 +388,52 @@ func TestDeviceBindingInBrowsers(t *testing.T) {
 				v.close()
 			}
 		})
+	}
+}
+
+// The shop's page about a stolen cookie, as the README has one look at it.
+func TestStolenCookieInBrowsers(t *testing.T) {
+	shop := startShop(t, buildShop(t), "127.0.0.1:0", nil, "-tls")
+	pin := regexp.MustCompile(`spki-list=(\S+)`).FindStringSubmatch(shop.out.String())
+	if pin == nil {
+		t.Fatalf("the shop names no certificate:\n%s", &shop.out)
+	}
+	p := bindingChromium(t, "", pin[1]).tab()
+	defer p.close()
+	base := strings.Replace(shop.url, "127.0.0.1", "localhost", 1)
+	p.visit(base + "/theft")
+	p.want(".flash", "not bound")
+	p.visit(base + "/login")
+	p.fill(`[name=user]`, "alice")
+	p.fill(`[name=password]`, "demo")
+	p.click(`.stack .button`)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		p.visit(base + "/session")
+		if strings.Contains(p.text("dl"), "bound to its key") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the session is not bound:\n%s", p.text("dl"))
+		}
+	}
+	p.shots("session-bound")
+	p.visit(base + "/theft")
+	p.click(`main .button`)
+	p.want("table", "Welcome, alice.")
+	p.want("table", "401\tsession not proven by its device")
+	p.shots("theft")
+	if wait := os.Getenv("THEFT_WAIT"); wait != "" { // to look at it after the proof's end
+		d, err := time.ParseDuration(wait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(d)
+		p.click(`main form.head .button`)
+		p.want("table", "401")
+		if strings.Contains(p.text("table"), "Welcome") {
+			t.Errorf("the copy after %s:\n%s", wait, p.text("table"))
+		}
+		p.want(".who", "alice")
+		p.shots("theft-later")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +42,8 @@ type shopProcess struct {
 	done chan struct{}
 }
 
+var shopURL = regexp.MustCompile(`https?://\S+`)
+
 // startShop starts the shop on a loopback address and waits for its URL.
 func startShop(t *testing.T, bin, addr string, env []string, args ...string) *shopProcess {
 	t.Helper()
@@ -58,9 +61,7 @@ func startShop(t *testing.T, bin, addr string, env []string, args ...string) *sh
 	lines := bufio.NewScanner(stdout)
 	for p.url == "" && lines.Scan() {
 		fmt.Fprintln(&p.out, lines.Text())
-		if _, rest, ok := strings.Cut(lines.Text(), "http://"); ok {
-			p.url = "http://" + strings.Fields(rest)[0]
-		}
+		p.url = shopURL.FindString(lines.Text())
 	}
 	go func() { io.Copy(io.Discard, stdout); p.cmd.Wait(); close(p.done) }()
 	t.Cleanup(p.stop)

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"example.com/sealed"
 	"example.com/sealed/sealedtest"
@@ -54,4 +56,46 @@ func TestCookiesAndGet(t *testing.T) {
 	if c := sealedtest.Cookies(t, m, session{}); len(c) != 0 {
 		t.Errorf("an empty session has the cookies %v", c)
 	}
+}
+
+// How an application tests what a stolen cookie is worth there.
+func TestDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sealedtest.Manager(t, sealed.Config[session]{
+			Subject: func(s session) string { return s.User }, DeviceBinding: &sealed.DeviceBinding{},
+		})
+		app := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/login" {
+				m.Update(r.Context(), func(s *session) { s.User = "alice" })
+				return
+			}
+			if s, err := m.Get(r.Context()); err != nil || s.User == "" {
+				http.Error(w, "log in first", http.StatusUnauthorized)
+			}
+		}))
+		device := sealedtest.NewDevice(t, sealedtest.Serve(app))
+		status := func(c *http.Client, path string) int {
+			t.Helper()
+			res, err := c.Get("https://app.test" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			return res.StatusCode
+		}
+		browser := device.Client()
+		status(browser, "/login")
+		status(browser, "/") // with this request the device registers its key
+		thief := device.Thief("https://app.test/")
+		if got := status(thief, "/"); got != 200 {
+			t.Errorf("a copy, while the proof lasts: %d", got)
+		}
+		time.Sleep(11 * time.Minute)
+		if got := status(thief, "/"); got != 401 {
+			t.Errorf("a copy, after the proof: %d, want 401", got)
+		}
+		if got := status(browser, "/"); got != 200 || device.Signatures() != 2 {
+			t.Errorf("the device: %d, %d signatures", got, device.Signatures())
+		}
+	})
 }

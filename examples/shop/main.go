@@ -4,10 +4,14 @@
 // database: each visitor's session is in the visitor's cookie.
 //
 //	go run ./examples/shop
+//
+// With -tls it serves HTTPS, binds sessions to the visitor's device, and shows what a stolen cookie is
+// worth then.
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,18 +40,22 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
 	keyFile := flag.String("keys", "shop.keys", "file with the session keys, unless SESSION_KEYS is set; made at the first run")
 	insecure := flag.Bool("insecure", false, "a cookie without Secure: for Safari, which refuses it on http://localhost")
+	secure := flag.Bool("tls", false, "serve HTTPS with a certificate made at each start, and bind sessions to the visitor's device")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if err := run(*addr, *keyFile, *insecure); err != nil {
+	if err := run(*addr, *keyFile, *insecure, *secure); err != nil {
 		fmt.Fprintln(os.Stderr, "shop:", err)
 		os.Exit(1)
 	}
 }
 
-func run(addr, keyFile string, insecure bool) error {
+func run(addr, keyFile string, insecure, secure bool) error {
+	if insecure && secure {
+		return errors.New("-insecure and -tls contradict each other")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
@@ -59,7 +67,7 @@ func run(addr, keyFile string, insecure bool) error {
 	}
 	defer closeKeys()
 	fmt.Println(config.Where)
-	config.Insecure, config.Log = insecure, log
+	config.Insecure, config.Bind, config.Log = insecure, secure, log
 	shop, err := app.New(config)
 	if err != nil {
 		return err
@@ -69,7 +77,18 @@ func run(addr, keyFile string, insecure bool) error {
 		return err
 	}
 	server := &http.Server{Handler: shop, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
-	fmt.Printf("The shop is open at http://%s (log in as alice or bob, password demo)\n", listener.Addr())
+	scheme, serve := "http", func() error { return server.Serve(listener) }
+	if secure {
+		certificate, pin, err := selfSigned(time.Now())
+		if err != nil {
+			return err
+		}
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		scheme, serve = "https", func() error { return server.ServeTLS(listener, "", "") }
+		fmt.Printf("The certificate is made for this start. Chromium takes it, and binds sessions without a chip, with\n"+
+			"  --ignore-certificate-errors-spki-list=%s --enable-features=DeviceBoundSessions,EnableBoundSessionCredentialsSoftwareKeysForManualTesting\n", pin)
+	}
+	fmt.Printf("The shop is open at %s://%s (log in as alice or bob, password demo)\n", scheme, listener.Addr())
 
 	go func() {
 		<-ctx.Done()
@@ -77,7 +96,7 @@ func run(addr, keyFile string, insecure bool) error {
 		defer cancel()
 		server.Shutdown(timeout)
 	}()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

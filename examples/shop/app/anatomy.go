@@ -24,6 +24,8 @@ type anatomyView struct {
 	Expires     time.Time `json:"expires"`
 	KeyID       string    `json:"keyID"`
 	CookieBytes int       `json:"cookieBytes"`
+	Bound       bool      `json:"bound"`
+	Proven      time.Time `json:"proven,omitzero"`
 	Data        session   `json:"data"`
 
 	KeyState sealed.KeyState `json:"-"`
@@ -45,6 +47,11 @@ func (v anatomyView) Budget() int { return cookieBudget }
 // Left says how far t is away.
 func (v anatomyView) Left(t time.Time) string { return left(t, v.Now) }
 
+// Ago says how long t has been.
+func (v anatomyView) Ago(t time.Time) string {
+	return fmt.Sprintf("%d seconds ago", max(0, int(v.Now.Sub(t).Seconds())))
+}
+
 func left(t, now time.Time) string {
 	switch d := t.Sub(now); {
 	case d > 48*time.Hour:
@@ -63,8 +70,11 @@ func (s *shop) anatomy(w http.ResponseWriter, r *http.Request) {
 	data, _ := s.sessions.Get(r.Context())
 	if err != nil && wantsJSON(r) {
 		status := http.StatusNotFound
-		if errors.Is(err, sealed.ErrUnverified) {
+		switch {
+		case errors.Is(err, sealed.ErrUnverified):
 			status = http.StatusServiceUnavailable
+		case errors.Is(err, sealed.ErrUnproven):
+			status = http.StatusUnauthorized
 		}
 		writeJSON(w, status, map[string]string{"error": err.Error()})
 		return
@@ -75,7 +85,7 @@ func (s *shop) anatomy(w http.ResponseWriter, r *http.Request) {
 	}
 	v := anatomyView{
 		ID: info.ID, Subject: info.Subject, Created: info.Created, LastUsed: info.LastUsed, Expires: info.Expires,
-		KeyID: info.KeyID, Data: data, Now: time.Now(),
+		KeyID: info.KeyID, Data: data, Now: time.Now(), Bound: info.Bound, Proven: info.Proven,
 	}
 	v.takeApart(s.cookie, r)
 	if wantsJSON(r) {

@@ -59,7 +59,11 @@ func (s *session) remove(sku string) {
 	s.Cart = slices.DeleteFunc(s.Cart, func(it item) bool { return it.SKU == sku })
 }
 
-func newSessions(ring *sealed.Keyring, revocations sealed.RevocationList, insecure bool, observe func(context.Context, sealed.Event)) (*sealed.Manager[session], error) {
+func newSessions(ring *sealed.Keyring, revocations sealed.RevocationList, insecure, bind bool, observe func(context.Context, sealed.Event)) (*sealed.Manager[session], error) {
+	var binding *sealed.DeviceBinding
+	if !insecure {
+		binding = &sealed.DeviceBinding{ProofLifetime: 5 * time.Minute, Hold: !bind}
+	}
 	return sealed.New(ring, sealed.Config[session]{
 		Cookie:      sealed.Cookie{Insecure: insecure},
 		Lifetime:    visitLife,
@@ -70,9 +74,10 @@ func newSessions(ring *sealed.Keyring, revocations sealed.RevocationList, insecu
 			}
 			return sealed.Terms{}
 		},
-		Subject:     func(s session) string { return s.User },
-		Revocations: revocations,
-		Observe:     observe,
+		Subject:       func(s session) string { return s.User },
+		Revocations:   revocations,
+		DeviceBinding: binding,
+		Observe:       observe,
 	})
 }
 

@@ -34,6 +34,7 @@ type Config struct {
 	Revocations sealed.RevocationList // default one for this process alone
 	Instance    string                // the name of this one of many, or empty
 	Insecure    bool                  // a cookie without Secure, named "session"
+	Bind        bool                  // sessions to a key of the visitor's device; over TLS only
 	Log         *slog.Logger
 
 	// Observe is told of each event, beside the log. Default nobody.
@@ -47,6 +48,7 @@ type shop struct {
 	events   *counter
 	pages    *template.Template
 	cookie   string // the cookie's name
+	site     http.Handler
 }
 
 // New returns the shop.
@@ -63,7 +65,7 @@ func New(config Config) (http.Handler, error) {
 	if next := config.Observe; next != nil {
 		observe = func(ctx context.Context, e sealed.Event) { s.events.observe(ctx, e); next(ctx, e) }
 	}
-	if s.sessions, err = newSessions(config.Keys.Keyring(), s.Revocations, s.Insecure, observe); err != nil {
+	if s.sessions, err = newSessions(config.Keys.Keyring(), s.Revocations, s.Insecure, s.Bind, observe); err != nil {
 		return nil, err
 	}
 	s.pages, err = template.New("").Funcs(template.FuncMap{
@@ -77,7 +79,8 @@ func New(config Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.handler(), nil
+	s.site = s.handler()
+	return s.site, nil
 }
 
 func (s *shop) handler() http.Handler {
@@ -92,13 +95,16 @@ func (s *shop) handler() http.Handler {
 	mux.HandleFunc("POST /cart/remove", s.removeFromCart)
 	mux.HandleFunc("POST /theme", s.setTheme)
 	mux.HandleFunc("GET /session", s.anatomy)
+	mux.HandleFunc("GET /theft", s.theftPage)
+	mux.HandleFunc("POST /theft", s.theftPage)
 	mux.HandleFunc("GET /keys", s.keysPage)
 	mux.HandleFunc("POST /keys/rotate", s.rotate)
 	mux.Handle("GET /web/style.css", http.FileServerFS(web))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusNotFound, "There is no such page.")
 	})
-	protected := http.NewCrossOriginProtection().Handler(s.sessions.Handler(mux))
+	// Inside: a browser may refresh the proof of its device for a link of another site.
+	protected := s.sessions.Handler(http.NewCrossOriginProtection().Handler(mux))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -158,6 +164,7 @@ func (s *shop) fail(w http.ResponseWriter, r *http.Request, status int, message 
 	title, ok := map[int]string{
 		http.StatusBadRequest:            "Not quite",
 		http.StatusForbidden:             "Not allowed",
+		http.StatusUnauthorized:          "Is it you?",
 		http.StatusNotFound:              "Nothing here",
 		http.StatusRequestEntityTooLarge: "Too much for one cookie",
 		http.StatusServiceUnavailable:    "Please try again",
@@ -178,6 +185,8 @@ func (s *shop) change(w http.ResponseWriter, r *http.Request, to string, change 
 		s.fail(w, r, http.StatusRequestEntityTooLarge, "That does not fit into your session, which lives in a cookie ("+sizes+"). Your cart is as it was.")
 	case errors.Is(err, sealed.ErrUnverified):
 		s.fail(w, r, http.StatusServiceUnavailable, "")
+	case errors.Is(err, sealed.ErrUnproven):
+		s.fail(w, r, http.StatusUnauthorized, "Your browser could not prove that this is your device. Try again in a moment, or log in again.")
 	case err != nil:
 		s.Log.Error("changing the session", "error", err)
 		s.fail(w, r, http.StatusInternalServerError, "That did not work. Please try again.")
@@ -200,7 +209,7 @@ func back(r *http.Request) string {
 		return "/"
 	}
 	switch from.Path {
-	case "/", "/session", "/keys", "/login":
+	case "/", "/session", "/theft", "/keys", "/login":
 		return from.Path
 	}
 	return "/"
