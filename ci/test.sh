@@ -22,7 +22,7 @@ Usage: ci/test.sh [everything | quick | platforms]
                 redis-server  for redisstore, examples/cluster and bench
                 postgresql    for pgstore and bench
                 pgbouncer     for pgstore
-                nginx         for examples/cluster and e2e
+                nginx         for examples/cluster, examples/moving and e2e
                 nodejs, npm   for interop and e2e, which fetch three packages from npm
                 haproxy, apache2, caddy, varnish, curl, wget,
                 nghttp2-client, python3-requests   for e2e
@@ -132,6 +132,7 @@ test_module() {
       go test -race -shuffle=on -count=1 -skip "$skip" ./...
       return ;;
     ./interop) node >/dev/null || { not_run+=("$1: install Node.js and npm"); return; } ;;
+    ./examples/moving) nginx >/dev/null || { not_run+=("$1: install nginx"); return; } ;;
     ./redisstore) redis >/dev/null || { not_run+=("$1: install redis-server"); return; } ;;
     ./examples/cluster) { redis && nginx; } >/dev/null || { not_run+=("$1: install redis-server and nginx"); return; } ;;
     ./bench | ./cmd/sealed-servers) { redis && postgres; } >/dev/null || { not_run+=("$1: install redis-server and PostgreSQL"); return; } ;;
