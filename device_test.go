@@ -479,12 +479,15 @@ func TestKeyRotationUnderABinding(t *testing.T) {
 				t.Errorf("%d sessions of the device, want that of the old key and that of the new one", n)
 			}
 			// A response that was under way brings the old binding back.
-			for _, c := range before {
-				if c.Name == name {
-					c.Path, c.Secure = "/", true
-					d.Jar.SetCookies(mustURL(deviceSite), []*http.Cookie{c})
+			restore := func() {
+				for _, c := range before {
+					if c.Name == name {
+						c.Path, c.Secure = "/", true
+						d.Jar.SetCookies(mustURL(deviceSite), []*http.Cookie{c})
+					}
 				}
 			}
+			restore()
 			if n == 1 { // and the proof ends before it is seen
 				time.Sleep(proofTime + time.Second)
 			}
@@ -496,6 +499,9 @@ func TestKeyRotationUnderABinding(t *testing.T) {
 			if n := d.Sessions(); n != 1 {
 				t.Errorf("%d sessions of the device, want that of the new key", n)
 			}
+			restore() // later than the old key's own end in the browser
+			time.Sleep(proofTime + time.Second)
+			wantPage(t, "with the binding of before, and the new key alone", browser, "/", "bound=true")
 			for _, k := range old {
 				if err := f.keys.Remove(k.ID); err != nil {
 					t.Fatal(err)

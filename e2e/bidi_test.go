@@ -118,7 +118,7 @@ user_pref("network.prefetch-next", true);
 	address, firefox := start(t, `BiDi listening on (ws://\S+)`, nil, program(t, "FIREFOX", "firefox-esr", "firefox"),
 		"--headless", "--no-remote", "--profile", o.profile, "--remote-debugging-port", "0")
 	b := connect(t, address+"/session")
-	b.call("session.new", map[string]any{"capabilities": map[string]any{}}, nil)
+	b.call("session.new", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{"acceptInsecureCerts": true}}}, nil)
 	b.stop = func() {
 		b.call("browser.close", map[string]any{}, nil)
 		select {
