@@ -238,6 +238,12 @@ func (e *exchange[T]) setSession(next *session[T]) error {
 // before it was judged.
 func (e *exchange[T]) renewAs(ctx context.Context, next *session[T], now int64) error {
 	old := e.session
+	if old.err == nil { // a copy from before the binding does not escape it by another ID
+		var err error
+		if e.callList(func() { err = e.judgeUnbound(ctx, &old, now) }); err != nil {
+			return err
+		}
+	}
 	if err := e.beginAs(ctx, next, now); err != nil {
 		return err
 	}

@@ -125,12 +125,16 @@ func (c *core[T]) revokeRecord(ctx context.Context, r *record, from time.Time) e
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
+	return c.revoke(ctx, Revocation{ID: r.id, From: from, Until: c.end(r)})
+}
+
+// end returns until when a session's cookie may come, or a copy of it.
+func (c *core[T]) end(r *record) time.Time {
 	until := unixMilli(r.created + r.expires)
 	if c.importer != nil && c.importer.Until.After(until) {
 		until = c.importer.Until // a copy of the old cookie may come as long
 	}
-	until = until.Add(maxSkew)
-	return c.revoke(ctx, Revocation{ID: r.id, From: from, Until: until})
+	return until.Add(maxSkew)
 }
 
 // revokeBinding ends a binding to a device's key, if there is one.

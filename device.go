@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -68,7 +69,11 @@ const (
 	// request that has left with it is to be served.
 	proofSlack = 30 * time.Second
 
-	proofSuffix = "-proof" // of the cookie's name
+	// proofSuffix follows the cookie's name, and proofTag characters of the binding's ID follow
+	// that: a browser that has registered twice refreshes each proof by itself.
+	proofSuffix = "-proof-"
+	proofTag    = 8
+	maxProofs   = 8 // that are tried
 )
 
 // A device is a DeviceBinding that was checked.
@@ -107,7 +112,7 @@ func newDevice[T any](config *Config[T], cookies *cookieFormat, formers []former
 		d.initiators = []string{"*"}
 	}
 	for _, f := range append([]cookieFormat{*cookies}, renamedFormats(formers)...) {
-		f.name += proofSuffix
+		f.name += proofSuffix // and the tag: see proofCookie
 		d.cookies = append(d.cookies, f)
 	}
 	var errs []error
@@ -120,10 +125,11 @@ func newDevice[T any](config *Config[T], cookies *cookieFormat, formers []former
 	check(!config.Cookie.Insecure, "it needs Secure, which Cookie.Insecure omits")
 	check(!config.Cookie.Partitioned, "browsers take no Partitioned cookie for it")
 	check(config.Cookie.Domain == "", "it needs a cookie of one host, without Domain: no other host's requests would be proven")
-	check(len(d.cookies[0].name) <= 255, "Cookie.Name has no room for %q", proofSuffix)
+	check(len(d.cookies[0].name)+proofTag <= 255, "Cookie.Name has no room for %q", proofSuffix)
 	check(validPath(d.path) && cookies.covers(d.path), "the Path %.40q is not a path below Cookie.Path", d.path)
 	check(d.lifetime >= minProofLifetime && d.lifetime <= maxProofLifetime, "the ProofLifetime %v is not between %v and %v", d.lifetime, minProofLifetime, maxProofLifetime)
 	check(d.requireAfter >= 0, "RequireAfter %v is negative", d.requireAfter)
+	check(d.requireAfter == 0 || !d.hold, "with Hold no session could be bound, which RequireAfter demands")
 	check(len(d.initiators) <= maxInitiators, "more than %d Initiators", maxInitiators)
 	for _, host := range d.initiators {
 		check(validInitiator(host), "the Initiator %.40q is not a host", host)
@@ -188,34 +194,114 @@ func openToken(ctx context.Context, s *sealer, text string, now int64, asked *bo
 type proof struct {
 	bindingToken
 	// from is what the session was before it was bound to this key: its ID, if it was not
-	// bound at all, or else the binding before. A response that was under way when the key was
-	// registered brings that back, and is put right by it: see bound.
+	// bound at all, or else the binding before. A cookie of before, which the browser has until the next
+	// response sets one, or again if a response was late, is put right by it: see bound.
 	from ID
+	// first says that it was made by the registration which bound the session.
+	first bool
 }
 
 func (p *proof) end() int64 { return p.created + p.expires }
 
-// findProof returns the request's best proof for a session: for its binding, or one that
-// it is to have. The tokens are few.
+// data is element 5 of a proof's record.
+func (p *proof) data() []byte {
+	first := byte(0)
+	if p.first {
+		first = 1
+	}
+	return append(append([]byte{cborArray | 2, cborBytes | byte(len(p.from))}, p.from[:]...), first)
+}
+
+func (p *proof) parse(data []byte) bool {
+	const size = 2 + len(p.from) + 1
+	if len(data) != size || data[0] != cborArray|2 || data[size-1] > 1 {
+		return false
+	}
+	p.first = data[size-1] == 1
+	return cutID(data[1:size-1], &p.from)
+}
+
+// fits reports whether the proof is for a session: for its binding, or one that it is to
+// have.
+func (p *proof) fits(s *record) bool {
+	if s.bound() {
+		return p.id == s.binding || p.from == s.binding
+	}
+	return p.from == s.id
+}
+
+// betterThan reports whether the proof counts rather than other, if both fit a session: that of
+// the key to which it is to be bound from now on, or else the later one.
+func (p *proof) betterThan(other *proof, s *record) bool {
+	if next := p.id != s.binding; next != (other.id != s.binding) {
+		return next
+	}
+	return p.created > other.created
+}
+
+// findProof returns the request's best proof for a session. The tokens are few.
 func (d *device) findProof(ctx context.Context, r *http.Request, s *record, now int64, asked *bool) (best proof, found bool) {
-	for i := range d.cookies {
-		var h cookieHeader
-		d.cookies[i].scan(&h, r.Header["Cookie"])
-		for _, text := range h.named.values[:h.named.count] {
-			t, data, err := openToken(ctx, &d.proof, text, now, asked)
-			if err != nil {
-				continue
-			}
-			p := proof{bindingToken: t}
-			if !cutID(data, &p.from) || found && p.created <= best.created {
-				continue
-			}
-			if s.bound() && p.id == s.binding || s.bound() && p.from == s.binding || !s.bound() && p.from == s.id {
-				best, found = p, true
-			}
+	for c := range d.proofCookies(r) {
+		t, data, err := openToken(ctx, &d.proof, c.value, now, asked)
+		if err != nil {
+			continue
+		}
+		p := proof{bindingToken: t}
+		if p.parse(data) && p.fits(s) && (!found || p.betterThan(&best, s)) {
+			best, found = p, true
 		}
 	}
 	return best, found
+}
+
+// A proofCookie is a cookie of a request that may hold a proof.
+type proofCookie struct {
+	format     *cookieFormat
+	tag, value string
+}
+
+// named is the format of a proof's cookie with a tag.
+func named(f cookieFormat, tag string) cookieFormat {
+	f.name += tag
+	return f
+}
+
+// proofCookies yields the cookies of a request that may hold proofs, under today's name
+// and former ones: at most maxProofs.
+func (d *device) proofCookies(r *http.Request) iter.Seq[proofCookie] {
+	return func(yield func(proofCookie) bool) {
+		count := 0
+		for i := range d.cookies {
+			for _, line := range r.Header["Cookie"] {
+				for pair := range strings.SplitSeq(line, ";") {
+					rest, ok := strings.CutPrefix(strings.TrimLeft(pair, " \t"), d.cookies[i].name)
+					if !ok || len(rest) <= proofTag || rest[proofTag] != '=' || !isTag(rest[:proofTag]) {
+						continue
+					}
+					if count++; count > maxProofs || !yield(proofCookie{&d.cookies[i], rest[:proofTag], trimSpace(rest[proofTag+1:])}) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// isTag reports whether s may be the tag of a binding.
+func isTag(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') })
+}
+
+// ownsProof reports whether a Set-Cookie line sets a proof.
+func (d *device) ownsProof(line string) bool {
+	name, _, _ := strings.Cut(line, "=")
+	name = trimSpace(name)
+	for i := range d.cookies {
+		if tag, ok := strings.CutPrefix(name, d.cookies[i].name); ok && len(tag) == proofTag && isTag(tag) {
+			return true
+		}
+	}
+	return false
 }
 
 // cutID reads a byte string of 16, and nothing after it.
@@ -244,22 +330,63 @@ func (e *exchange[T]) bound(ctx context.Context, s *session[T], now int64, asked
 	p, found := d.findProof(ctx, e.request, &s.record, now, asked)
 	switch {
 	case found:
-		s.proven, s.provenUntil = p.created, p.end()
+		s.proven, s.provenUntil, s.arrived = p.created, p.end(), p.first
 		if s.record.binding != p.id {
 			s.record.binding, s.rebound = p.id, true
 		}
 	case s.record.bound():
 		s.err = rejectUnproven.skipped(e.request)
-	case d.requireAfter > 0 && now-s.record.created >= d.requireAfter.Milliseconds():
-		s.err = rejectUnbound
-	case e.policy.list != nil:
-		info := s.info()
-		info.ID, info.Subject = unboundID(s.record.id), ""
-		if err := e.policy.checkList(ctx, info); isRevoked(err) || isRenewed(err) {
-			s.err = rejectUnboundCopy
-		} else if err != nil {
-			s.err = err
+	default:
+		s.err = e.judgeUnbound(ctx, s, now)
+	}
+}
+
+// judgeUnbound says why a session that is not bound is of no use, if there could be a
+// binding: it was bound since, or it had to be.
+func (e *exchange[T]) judgeUnbound(ctx context.Context, s *session[T], now int64) error {
+	d := e.device
+	if d == nil || s.record.bound() || s.subject == "" {
+		return nil
+	}
+	if d.requireAfter > 0 && now-s.record.created >= d.requireAfter.Milliseconds() {
+		return rejectUnbound
+	}
+	err := e.checkUnbound(ctx, s.record.id)
+	if isRevoked(err) {
+		return rejectUnboundCopy
+	}
+	return err
+}
+
+// checkUnbound asks the list whether copies of a session that are not bound have ended.
+func (e *exchange[T]) checkUnbound(ctx context.Context, id ID) error {
+	if e.policy.list == nil {
+		return nil
+	}
+	return e.policy.checkList(ctx, Info{ID: unboundID(id)})
+}
+
+// endUnbound ends the copies of a session's cookie from before it was bound, once the
+// browser is known to have the binding: it has sent the first proof, or refreshes it. Until then the
+// response that bound the session may have been lost.
+func (e *exchange[T]) endUnbound(ctx context.Context, id ID, until time.Time) {
+	if e.policy.list == nil {
+		return
+	}
+	callOut(&e.calling, func() {
+		if e.checkUnbound(ctx, id) != nil {
+			return // they have ended, or nobody can say: the next request tries again
 		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+		defer cancel()
+		_ = e.revoke(ctx, Revocation{ID: unboundID(id), Until: until}) // told
+	})
+}
+
+// finishBinding ends the copies from before, for a session whose first proof has come.
+func (e *exchange[T]) finishBinding(ctx context.Context) {
+	if s := &e.session; s.err == nil && s.arrived && s.issued {
+		e.endUnbound(ctx, s.record.id, e.end(&s.record))
 	}
 }
 
@@ -285,28 +412,31 @@ func (e *exchange[T]) deviceLines() (lines []string) {
 	// Without the cookie the browser makes a proof before its next request. Where there is no
 	// session that would be for nothing, each time.
 	if st.dropProof || isUnproven(st.session.err) || e.action == deleteCookie {
-		for i := range d.cookies {
-			var h cookieHeader
-			if d.cookies[i].scan(&h, e.request.Header["Cookie"]); h.named.count > 0 {
-				lines = append(lines, d.cookies[i].deletion())
+		for c := range d.proofCookies(e.request) {
+			f := named(*c.format, c.tag)
+			if line := f.deletion(); !slices.Contains(lines, line) {
+				lines = append(lines, line)
 			}
 		}
 	}
 	return lines
 }
 
-// offer asks the browser to make a key and bind the session to it, if the response sets
-// the cookie of one that can be bound. It does so at the beginning; then not for as long as the browser
-// may be about to answer; and from then on again.
+// offer asks the browser to make a key and bind the session to it. It does so at the
+// beginning; then not for as long as the browser may be about to answer; and from then on again, with each
+// response that sets the cookie, or where sessions must be bound with each that has read it.
 func (e *exchange[T]) offer(now int64) {
 	d, s := e.device, &e.session
 	if d != nil && e.offered != "" && !e.quiet {
 		e.withdraw()
 	}
-	if d == nil || d.hold || e.action != setCookie || s.err != nil || s.record.bound() || s.subject == "" {
+	if d == nil || d.hold || e.quiet || e.action == deleteCookie || e.action == leaveCookie && d.requireAfter == 0 {
 		return
 	}
-	if s.issued && now-s.record.created < challengeLifetime.Milliseconds() {
+	if s.err != nil || s.record.bound() || s.subject == "" || s.renewed {
+		return
+	}
+	if s.issued && !s.imported && now-s.record.created < challengeLifetime.Milliseconds() {
 		return
 	}
 	e.setRegistration(s.record.id, forSession, now)
@@ -337,35 +467,55 @@ func (e *exchange[T]) withdraw() {
 // session, if the last proof is older than maxAge: "step-up", before a payment for instance. It
 // answers with 307 to the same address and false: the handler returns. The browser comes back
 // with a fresh proof, and with the method and the body that it had. Otherwise it is true: the proof is young
-// enough, or the session is not bound, or there is none, as Get says.
+// enough, or the session is not bound, or there is none, as Get says. After the headers were sent it is
+// false for an old proof, too.
 //
 // maxAge is at least two minutes, as a browser may use a signature for one minute. Chromium
 // makes six signatures in nine minutes for a site.
 func (m *Manager[T]) Prove(w http.ResponseWriter, r *http.Request, maxAge time.Duration) bool {
 	e, err := m.exchange(r.Context())
-	if err != nil || !e.demandProof(r.Context(), max(maxAge, 2*challengeLifetime)) {
+	if err != nil {
 		return true
 	}
-	w.Header().Set("Location", sameAddress(e.request))
-	w.WriteHeader(http.StatusTemporaryRedirect)
+	switch e.demandProof(r.Context(), max(maxAge, 2*challengeLifetime)) {
+	case proofYoung:
+		return true
+	case proofDemanded:
+		w.Header().Set("Location", sameAddress(e.request))
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	case proofOutOfReach:
+		http.Error(w, ErrUnproven.Error(), http.StatusUnauthorized)
+	}
 	return false
 }
 
+// A proofDemand is what became of demanding a young proof.
+type proofDemand uint8
+
+const (
+	proofYoung      proofDemand = iota // or none is needed
+	proofDemanded                      // the response deletes the proof
+	proofOutOfReach                    // it is too old, and the response cannot delete it
+)
+
 // demandProof has the response delete the proof, if it is too old.
-func (e *exchange[T]) demandProof(ctx context.Context, maxAge time.Duration) bool {
+func (e *exchange[T]) demandProof(ctx context.Context, maxAge time.Duration) proofDemand {
 	if e.begin(ctx, true) != nil {
-		return false
+		return proofYoung // Get says so, too
 	}
 	defer e.mu.Unlock()
 	s := &e.session
-	if s.err != nil || !s.record.bound() || e.unchangeable() != nil || time.Now().UnixMilli()-s.proven <= maxAge.Milliseconds() {
-		return false
+	switch {
+	case s.err != nil, !s.record.bound(), time.Now().UnixMilli()-s.proven <= maxAge.Milliseconds():
+		return proofYoung
+	case e.unchangeable() != nil:
+		return proofOutOfReach
 	}
 	e.dropProof = true
 	if e.bypassed {
 		e.publish()
 	}
-	return true
+	return proofDemanded
 }
 
 // sameAddress is a reference to the address of a request, as its client knows it. One

@@ -60,18 +60,20 @@ func (d *device) openChallenge(ctx context.Context, text string, id ID, kind cha
 // An identifier is the session identifier of the draft: a binding with its key.
 type identifier struct {
 	bindingToken
-	from   ID // see proof
+	from   ID   // see proof
+	first  bool // from is a session's ID
 	public *deviceKey
 	text   string
 }
 
 // newIdentifier seals the identifier of a new binding.
-func (d *device) newIdentifier(keys *Keyring, k *deviceKey, from ID, now int64) (*identifier, error) {
-	i := &identifier{bindingToken: bindingToken{created: now, expires: maxLifetime.Milliseconds()}, from: from, public: k}
+func (d *device) newIdentifier(keys *Keyring, k *deviceKey, from ID, first bool, now int64) (*identifier, error) {
+	i := &identifier{bindingToken: bindingToken{created: now, expires: maxLifetime.Milliseconds()}, from: from, first: first, public: k}
 	rand.Read(i.id[:])
+	p := proof{from: from, first: first}
 	data := appendHead([]byte{cborArray | 3}, cborNegative, uint64(-1-k.alg))
 	data = append(appendHead(data, cborBytes, uint64(len(k.bytes))), k.bytes...)
-	data = append(append(data, cborBytes|byte(len(from))), from[:]...)
+	data = append(data, p.data()...)
 	var err error
 	i.text, err = d.seal(&d.identifier, keys, &record{id: i.id, created: now, expires: i.expires, data: data})
 	return i, err
@@ -89,9 +91,11 @@ func (d *device) openIdentifier(ctx context.Context, text string, now int64) (*i
 	}
 	alg, data, ok1 := cutHead(data[1:], cborNegative)
 	n, data, ok2 := cutHead(data, cborBytes)
-	if !ok1 || !ok2 || alg > -1-algRS256 || n > uint64(len(data)) || !cutID(data[n:], &i.from) {
+	var p proof
+	if !ok1 || !ok2 || alg > -1-algRS256 || n > uint64(len(data)) || !p.parse(data[n:]) {
 		return nil, rejectRecord
 	}
+	i.from, i.first = p.from, p.first
 	k, ok := parseDeviceKey(-1-int64(alg), data[:n])
 	if i.public = k; !ok {
 		return nil, rejectRecord
@@ -101,15 +105,17 @@ func (d *device) openIdentifier(ctx context.Context, text string, now int64) (*i
 
 // setProof has the response set the proof of a binding, for a challenge that was made at that
 // time: the device has signed it since.
-func (e *exchange[T]) setProof(i *identifier, made, now int64) error {
+func (e *exchange[T]) setProof(i *identifier, made int64, first bool, now int64) error {
 	d := e.device
 	key, err := e.keys.sealingKey(nil, now)
 	if err != nil {
 		return err
 	}
 	r := record{id: i.id, created: made, expires: now - made + (d.lifetime + proofSlack).Milliseconds()}
-	r.data = append([]byte{cborBytes | byte(len(i.from))}, i.from[:]...)
-	e.proofLine = d.cookies[0].line("", "", d.proof.seal(&r, key), int(d.lifetime.Seconds()))
+	p := proof{from: i.from, first: first}
+	r.data = p.data()
+	cookie := d.cookieOf(i.id)
+	e.proofLine = cookie.line("", "", d.proof.seal(&r, key), int(d.lifetime.Seconds()))
 	return nil
 }
 
@@ -142,8 +148,13 @@ type credential struct {
 	Attributes string `json:"attributes"`
 }
 
+// cookieOf is the cookie for proofs of a binding.
+func (d *device) cookieOf(binding ID) cookieFormat {
+	return named(d.cookies[0], binding.String()[:proofTag])
+}
+
 func (d *device) instruct(i *identifier) *instructions {
-	cookie := &d.cookies[0]
+	cookie := d.cookieOf(i.id)
 	return &instructions{
 		Identifier: i.text, Refresh: d.path, Scope: &scope{}, Initiators: d.initiators,
 		Credentials: []credential{{"cookie", cookie.name, strings.TrimPrefix(cookie.attributes, "; ")}},
@@ -223,8 +234,9 @@ func headerString(r *http.Request, name string) string {
 	return v
 }
 
-// register binds the request's session to the key in a token. The session keeps its ID
-// and deadlines: a response that is under way would log the visitor out otherwise.
+// register binds the request's session to the key in a token, by a proof that names it. The
+// session's cookie stays as it is, and is sealed with the binding by the next response that can: the visitor may be
+// changing it at the same time. It keeps its ID and its deadlines.
 func (e *exchange[T]) register(ctx context.Context, token string) (*instructions, *deviceRefusal) {
 	d, s, now := e.device, &e.session, time.Now().UnixMilli()
 	j, ok := parseJWT(token)
@@ -249,27 +261,8 @@ func (e *exchange[T]) register(ctx context.Context, token string) (*instructions
 	case err != nil:
 		return nil, refuseChallenge
 	}
-	next := *s
-	i, err := d.newIdentifier(e.keys, j.key, from, now)
-	if err != nil {
-		return nil, refuseNow
-	}
-	next.record.binding = i.id
-	if e.cookies.fits(next.record, next.terms.Persistent) != nil {
-		return nil, refuseNoSession
-	}
-	if e.setProof(i, made, now) != nil {
-		return nil, refuseNow
-	}
-	if kind == forSession && e.policy.list != nil { // copies of the cookie end here
-		until := unixMilli(s.record.created + s.record.expires).Add(maxSkew)
-		callOut(&e.calling, func() { err = e.revoke(ctx, Revocation{ID: unboundID(s.record.id), Until: until}) })
-	}
-	if err == nil {
-		err = e.setSession(&next)
-	}
-	if err != nil {
-		e.proofLine = ""
+	i, err := d.newIdentifier(e.keys, j.key, from, kind == forSession, now)
+	if err != nil || e.setProof(i, made, kind == forSession, now) != nil {
 		return nil, refuseNow
 	}
 	e.tell(ctx, Event{Kind: EventBound, ID: s.record.id})
@@ -315,8 +308,11 @@ func (e *exchange[T]) refreshProof(ctx context.Context, text, token string) (*in
 	} else if err != nil {
 		return nil, e.challenge(i, now)
 	}
-	if e.setProof(i, made, now) != nil {
+	if e.setProof(i, made, false, now) != nil {
 		return nil, refuseNow
+	}
+	if i.first {
+		e.endUnbound(ctx, i.from, unixMilli(i.created).Add(maxLifetime+maxSkew))
 	}
 	e.renewKey(i, now)
 	e.tell(ctx, Event{Kind: EventProven, ID: e.session.record.id})
@@ -324,10 +320,9 @@ func (e *exchange[T]) refreshProof(ctx context.Context, text, token string) (*in
 }
 
 // mayBeBound reports whether the request's session may be that of a binding which
-// cannot be read now.
+// cannot be read now: it lacks a proof.
 func (e *exchange[T]) mayBeBound() bool {
-	s := &e.session
-	return s.err == nil && s.record.bound() || s.candidate() && s.err != nil
+	return isUnproven(e.session.err) || isUnverified(e.session.err)
 }
 
 // boundElsewhere reports whether the request's session is known not to be that of a

@@ -163,6 +163,11 @@ func (e *exchange[T]) load(ctx context.Context, forChange bool) {
 		e.tellOpened(ctx, &st.session)
 	} else if e.importer != nil && !e.importer.over(time.Now()) {
 		e.importOld(ctx, st)
+		if e.device != nil && st.session.err == nil {
+			if e.callList(func() { e.bound(ctx, &st.session, st.readAt, new(bool)) }); st.session.err != nil {
+				e.tellOpened(ctx, &st.session)
+			}
+		}
 	}
 	if h.named.more > 0 {
 		st.dead = false
@@ -269,10 +274,11 @@ func (e *exchange[T]) verify(ctx context.Context) error {
 		return rejectUnproven
 	}
 	var err error
-	e.callList(func() { err = e.policy.judge(ctx, s, now) })
-	if isRenewed(err) {
-		return nil // as for Get
-	}
+	e.callList(func() {
+		if err = e.policy.judge(ctx, s, now); err == nil || isRenewed(err) { // which is as for Get
+			err = e.judgeUnbound(ctx, s, now)
+		}
+	})
 	return err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // This file reads sessions that were sealed for another cookie name or purpose, so that
@@ -123,5 +122,5 @@ func (c *core[T]) owns(line string) bool {
 	if c.importer != nil && c.importer.cookies.owns(line) {
 		return true
 	}
-	return c.device != nil && slices.ContainsFunc(c.device.cookies, func(f cookieFormat) bool { return f.owns(line) })
+	return c.device != nil && c.device.ownsProof(line)
 }

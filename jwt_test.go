@@ -235,7 +235,7 @@ func FuzzDeviceRoute(f *testing.F) {
 	f.Add(told.ID, signed, cookieOf(res))
 	f.Fuzz(func(t *testing.T, id, token, proof string) {
 		r := httptest.NewRequest("POST", "/device-binding", nil)
-		r.Header["Cookie"] = []string{g.cookie, proofCookie + "=" + proof}
+		r.Header["Cookie"] = []string{g.cookie, proofCookie + "01234567=" + proof}
 		r.Header["Secure-Session-Response"] = []string{token}
 		r.Header["Sec-Secure-Session-Id"] = []string{id}
 		w := httptest.NewRecorder()

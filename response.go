@@ -108,6 +108,7 @@ func (e *exchange[T]) complete() {
 	ctx := e.request.Context()
 	e.refresh(ctx)
 	e.finishImport(ctx)
+	e.finishBinding(ctx)
 	lines, sealed := e.setCookies(ctx)
 	e.setHeaders(lines)
 	e.offer(time.Now().UnixMilli())

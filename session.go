@@ -26,6 +26,7 @@ type session[T any] struct {
 
 	proven      int64 // when its device had proven its key, or 0
 	provenUntil int64 // the end of that proof
+	arrived     bool  // that proof is the one of its registration
 
 	// value is record.data decoded, while decoded is set. It is handed out once,
 	// as whoever has it may change what it points to.
@@ -265,7 +266,7 @@ func (p *policy[T]) setData(s *session[T], v *T) error {
 // begin makes s a new session: of a new subject, or of a visitor who had none.
 func (p *policy[T]) begin(ctx context.Context, s *session[T], now int64) error {
 	s.renew()
-	s.record.binding, s.proven, s.provenUntil = ID{}, 0, 0
+	s.record.binding, s.proven, s.provenUntil, s.arrived = ID{}, 0, 0, false
 	s.date(now, now)
 	ahead, err := p.postdate(ctx, s)
 	if err != nil {

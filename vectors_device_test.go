@@ -67,8 +67,8 @@ func deviceVectors(t *testing.T, f forger) (bound []boundVector, tokens []device
 		return name + "=" + raw("session "+what, plaintext(t, id(n), vectorNow-hourMs, 0, dayMs, data, extensions...), name, "")
 	}
 	proof := func(what string, made, expires int64, binding, from byte, purpose string) string {
-		of := id(from)
-		return name + "-proof=" + raw("proof "+what, plaintext(t, id(binding), made, 0, expires, of[:]), purpose, "")
+		of, tag := id(from), id(binding)
+		return name + "-proof-" + hex.EncodeToString(tag[:4]) + "=" + raw("proof "+what, plaintext(t, id(binding), made, 0, expires, []any{of[:], 0}), purpose, "")
 	}
 	const proofs = "\x02"
 	binding := func(n byte) map[int]any { b := id(n); return map[int]any{1: b[:]} }
@@ -112,7 +112,7 @@ func deviceVectors(t *testing.T, f forger) (bound []boundVector, tokens []device
 	}
 	from, b := id(1), id(7)
 	identifier := func(what string, ok bool, alg int, key []byte, age int64, name string) {
-		token(what, "identifier", name, ok, plaintext(t, b, vectorNow-age, 0, 400*dayMs, []any{alg, key, from[:]}),
+		token(what, "identifier", name, ok, plaintext(t, b, vectorNow-age, 0, 400*dayMs, []any{alg, key, []any{from[:], 1}}),
 			deviceVector{ID: hex.EncodeToString(b[:]), Algorithm: alg, PublicKey: hex.EncodeToString(key), From: hex.EncodeToString(from[:])})
 	}
 	offCurve := append([]byte{}, public...)

@@ -239,12 +239,25 @@ func (v *boundVisitor) logIn() {
 	v.site.take()
 }
 
-// expire ends the proof, as its Max-Age does.
-func (v *boundVisitor) expire() {
+const proofName = "__Host-session-proof-"
+
+// expire ends the proofs, as their Max-Age does, and returns their names.
+func (v *boundVisitor) expire() (names []string) {
 	v.t.Helper()
-	v.call("storage.deleteCookies", map[string]any{
-		"filter": map[string]string{"name": "__Host-session-proof"}, "partition": map[string]string{"type": "context", "context": v.context},
-	}, nil)
+	for _, c := range v.cookies() {
+		if strings.HasPrefix(c.Name, proofName) {
+			names = append(names, c.Name)
+		}
+	}
+	v.forget(names)
+	return names
+}
+
+func (v *boundVisitor) forget(names []string) {
+	v.t.Helper()
+	for _, name := range names {
+		v.call("storage.deleteCookies", map[string]any{"filter": map[string]string{"name": name, "domain": boundHost}}, nil)
+	}
 }
 
 func (v *boundVisitor) state(want string) {
@@ -263,7 +276,7 @@ func TestDeviceBindingInBrowsers(t *testing.T) {
 			}
 			// By the cookie's own end.
 			for _, c := range v.cookies() {
-				if c.Name == "__Host-session-proof" && (c.Expiry < time.Now().Add(9*time.Minute).Unix() || c.Expiry > time.Now().Add(10*time.Minute+5*time.Second).Unix()) {
+				if strings.HasPrefix(c.Name, proofName) && (c.Expiry < time.Now().Add(9*time.Minute).Unix() || c.Expiry > time.Now().Add(10*time.Minute+5*time.Second).Unix()) {
 					t.Errorf("the proof's cookie expires at %d", c.Expiry)
 				}
 			}
@@ -293,11 +306,11 @@ func TestDeviceBindingInBrowsers(t *testing.T) {
 			}
 		},
 		"a link of another site": func(t *testing.T, s *boundSite, v *boundVisitor) {
+			names := v.expire()
+			v.visit(s.at(boundHost) + "/")
 			v.visit(s.at("other.test") + "/?to=" + strings.TrimPrefix(s.at(boundHost), "https://"))
 			s.take()
-			v.call("storage.deleteCookies", map[string]any{
-				"filter": map[string]string{"name": "__Host-session-proof", "domain": boundHost},
-			}, nil)
+			v.forget(names)
 			v.click("a")
 			v.want("#state", "user=alice")
 			if got := s.take(); count(got, "sign 200") != 1 {

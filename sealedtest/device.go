@@ -90,7 +90,8 @@ func (s handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 func (d *Device) Client() *http.Client { return &http.Client{Transport: d, Jar: d.Jar} }
 
 // Thief returns a client with a copy of the cookies that the device has for a URL, and
-// without its key. Cookies with those names are left out.
+// without its key. Cookies with those names are left out; a name that ends in a hyphen stands for all that
+// begin so, as those of proofs do.
 func (d *Device) Thief(address string, without ...string) *http.Client {
 	d.t.Helper()
 	u, err := url.Parse(address)
@@ -105,7 +106,7 @@ func (d *Device) Thief(address string, without ...string) *http.Client {
 cookies:
 	for _, c := range d.Jar.Cookies(u) {
 		for _, name := range without {
-			if c.Name == name {
+			if c.Name == name || strings.HasSuffix(name, "-") && strings.HasPrefix(c.Name, name) {
 				continue cookies
 			}
 		}

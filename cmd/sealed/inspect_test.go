@@ -140,7 +140,7 @@ func TestDeviceVectors(t *testing.T) {
 		r.Want(t, 1, want...)
 	}
 	for _, x := range v.Device {
-		r := commandtest.Run(t, env, "__Host-session-proof="+x.Token, "inspect")
+		r := commandtest.Run(t, env, "__Host-session-proof-07db0000="+x.Token, "inspect")
 		r.Want(t, 1, x.ID, "of device binding")
 		if !strings.HasPrefix(x.Name, "sealed as") {
 			r.Want(t, 1, x.Kind+" of device binding")

@@ -5,7 +5,7 @@ import { createPublicKey } from 'node:crypto'
 import * as cbor from './cbor.js'
 import { cookiesNamed, judge, openToken, parseRecord, Rejected, SKEW } from './sealed.js'
 
-const MAX_TRIED = 4
+const MAX_PROOFS = 8
 const IDENTIFIER = '\u0001', PROOF = '\u0002', CHALLENGE = '\u0003'
 
 // openDevice opens a token of a device, and judges its times. It is null if it does not hold.
@@ -26,15 +26,32 @@ function bytesOf (b, at, length) {
   return { value: Buffer.from(item.value), end: item.end }
 }
 
+// fromOf reads what a session was before: an array of that, and whether it was not bound.
+function fromOf (b, at) {
+  const array = cbor.expect(b, at, cbor.ARRAY)
+  const from = bytesOf(b, array.end, 16)
+  const first = cbor.expect(b, from.end, cbor.UINT)
+  if (array.value !== 2 || first.value > 1) throw new Error('not what a session was')
+  return { value: from.value, first: first.value === 1, end: first.end }
+}
+
 export function openProof (text, options) {
   const r = openDevice(text, PROOF, options)
   if (!r) return null
   try {
-    const from = bytesOf(r.data, 0, 16)
+    const from = fromOf(r.data, 0)
     return from.end === r.data.length ? { binding: r.id, from: from.value, proven: r.created, until: r.created + r.expires } : null
   } catch {
     return null
   }
+}
+
+// proofsOf returns the values of the cookies for proofs: their names end in eight digits of
+// the binding.
+function proofsOf (lines, name) {
+  const pairs = lines.flatMap((line) => line.split(';')).map((pair) => pair.replace(/^[ \t]+/, ''))
+  return pairs.filter((pair) => pair.startsWith(name + '-proof-') && /^[0-9a-f]{8}=/.test(pair.slice(name.length + 7)))
+    .map((pair) => pair.slice(name.length + 16).replace(/[ \t]+$/, ''))
 }
 
 // readBound judges a session by the proofs of a request: it returns its binding and when it
@@ -44,7 +61,7 @@ export function readBound (lines, options) {
   const r = parseRecord(openToken(cookiesNamed(lines, name)[0] ?? '', keys, { name, purpose }))
   judge(r, now, options)
   let best = null
-  for (const text of cookiesNamed(lines, name + '-proof').slice(0, MAX_TRIED)) {
+  for (const text of proofsOf(lines, name).slice(0, MAX_PROOFS)) {
     const p = openProof(text, options)
     if (!p || (best && p.proven <= best.proven)) continue
     const fits = r.binding ? p.binding.equals(r.binding) || p.from.equals(r.binding) : p.from.equals(r.id)
@@ -64,7 +81,7 @@ export function openIdentifier (text, options) {
     const alg = cbor.head(r.data, array.end, true)
     const size = cbor.expect(r.data, alg.end, cbor.BYTES)
     const key = r.data.subarray(size.end, size.end + size.value)
-    const from = bytesOf(r.data, size.end + size.value, 16)
+    const from = fromOf(r.data, size.end + size.value)
     if (array.value !== 3 || alg.major !== 1 || from.end !== r.data.length) return null
     return { binding: r.id, algorithm: -1 - alg.value, key: publicKey(-1 - alg.value, key), bytes: Buffer.from(key), from: from.value }
   } catch {
