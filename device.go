@@ -272,19 +272,28 @@ func (d *device) proofCookies(r *http.Request) iter.Seq[proofCookie] {
 	return func(yield func(proofCookie) bool) {
 		count := 0
 		for i := range d.cookies {
+			name := d.cookies[i].name
 			for _, line := range r.Header["Cookie"] {
-				for pair := range strings.SplitSeq(line, ";") {
-					rest, ok := strings.CutPrefix(strings.TrimLeft(pair, " \t"), d.cookies[i].name)
-					if !ok || len(rest) <= proofTag || rest[proofTag] != '=' || !isTag(rest[:proofTag]) {
+				for at := strings.Index(line, name); at >= 0; at = strings.Index(line, name) {
+					before, rest := line[:at], line[at+len(name):]
+					line = rest
+					if len(rest) <= proofTag || rest[proofTag] != '=' || !isTag(rest[:proofTag]) || !beginsPair(before) {
 						continue
 					}
-					if count++; count > maxProofs || !yield(proofCookie{&d.cookies[i], rest[:proofTag], trimSpace(rest[proofTag+1:])}) {
+					value, _, _ := strings.Cut(rest[proofTag+1:], ";")
+					if count++; count > maxProofs || !yield(proofCookie{&d.cookies[i], rest[:proofTag], trimSpace(value)}) {
 						return
 					}
 				}
 			}
 		}
 	}
+}
+
+// beginsPair reports whether a cookie's name follows what stands before it in its line.
+func beginsPair(before string) bool {
+	before = strings.TrimRight(before, " \t")
+	return before == "" || strings.HasSuffix(before, ";")
 }
 
 // isTag reports whether s may be the tag of a binding.
@@ -330,7 +339,8 @@ func (e *exchange[T]) bound(ctx context.Context, s *session[T], now int64, asked
 	p, found := d.findProof(ctx, e.request, &s.record, now, asked)
 	switch {
 	case found:
-		s.proven, s.provenUntil, s.arrived = p.created, p.end(), p.first
+		s.proven, s.provenUntil = p.created, p.end()
+		s.arrived = p.first && e.policy.list != nil && e.checkUnbound(ctx, s.record.id) == nil
 		if s.record.binding != p.id {
 			s.record.binding, s.rebound = p.id, true
 		}
@@ -358,7 +368,8 @@ func (e *exchange[T]) judgeUnbound(ctx context.Context, s *session[T], now int64
 	return err
 }
 
-// checkUnbound asks the list whether copies of a session that are not bound have ended.
+// checkUnbound asks the list, if there is one, whether copies of a session that are not
+// bound have ended.
 func (e *exchange[T]) checkUnbound(ctx context.Context, id ID) error {
 	if e.policy.list == nil {
 		return nil
@@ -370,13 +381,7 @@ func (e *exchange[T]) checkUnbound(ctx context.Context, id ID) error {
 // browser is known to have the binding: it has sent the first proof, or refreshes it. Until then the
 // response that bound the session may have been lost.
 func (e *exchange[T]) endUnbound(ctx context.Context, id ID, until time.Time) {
-	if e.policy.list == nil {
-		return
-	}
 	callOut(&e.calling, func() {
-		if e.checkUnbound(ctx, id) != nil {
-			return // they have ended, or nobody can say: the next request tries again
-		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 		defer cancel()
 		_ = e.revoke(ctx, Revocation{ID: unboundID(id), Until: until}) // told
@@ -433,7 +438,7 @@ func (e *exchange[T]) offer(now int64) {
 	if d == nil || d.hold || e.quiet || e.action == deleteCookie || e.action == leaveCookie && d.requireAfter == 0 {
 		return
 	}
-	if s.err != nil || s.record.bound() || s.subject == "" || s.renewed {
+	if s.err != nil || s.record.bound() || s.subject == "" {
 		return
 	}
 	if s.issued && !s.imported && now-s.record.created < challengeLifetime.Milliseconds() {

@@ -311,8 +311,11 @@ func (e *exchange[T]) refreshProof(ctx context.Context, text, token string) (*in
 	if e.setProof(i, made, false, now) != nil {
 		return nil, refuseNow
 	}
-	if i.first {
-		e.endUnbound(ctx, i.from, unixMilli(i.created).Add(maxLifetime+maxSkew))
+	if i.first && e.policy.list != nil {
+		var ended error
+		if e.callList(func() { ended = e.checkUnbound(ctx, i.from) }); ended == nil {
+			e.endUnbound(ctx, i.from, unixMilli(i.created).Add(maxLifetime+maxSkew))
+		}
 	}
 	e.renewKey(i, now)
 	e.tell(ctx, Event{Kind: EventProven, ID: e.session.record.id})

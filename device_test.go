@@ -681,6 +681,19 @@ func TestRequireAfter(t *testing.T) {
 		browser := logIn(t, f.device(), "alice")
 		time.Sleep(5 * time.Minute)
 		wantPage(t, "later", browser, "/", "user=alice")
+
+		// A page that only reads asks for a key, too, and the registration's response for none.
+		d, w := f.wired()
+		without := &http.Client{Transport: sealedtest.Serve(f), Jar: d.Jar}
+		wantPage(t, "a login whose registration is lost", without, "/login?user=bob", "user=bob")
+		time.Sleep(time.Minute)
+		wantPage(t, "a page that reads", d.Client(), "/", "bound=false")
+		wantPage(t, "the next", d.Client(), "/", "bound=true")
+		for i, r := range w.requests {
+			if r.URL.Path == "/device-binding" && w.responses[i].Header.Get("Secure-Session-Registration") != "" {
+				t.Error("a registration asks for another")
+			}
+		}
 	})
 }
 
@@ -1162,5 +1175,77 @@ func TestProveAfterTheHeaders(t *testing.T) {
 				t.Error("Prove lets an old proof pass")
 			}
 		})).ServeHTTP(httptest.NewRecorder(), r)
+	})
+}
+
+// The list gets one entry for the copies from before, however many requests come with the
+// first proof.
+func TestCopiesEndOnce(t *testing.T) {
+	list := strictList()
+	bubble(t, func(c *sealed.Config[Session]) { c.Revocations = list }, func(t *testing.T, f *fleet) {
+		browser := logIn(t, f.device(), "alice")
+		for range 5 {
+			wantPage(t, "a request", browser, "/flash", "bound=true")
+		}
+		time.Sleep(proofTime + time.Second)
+		wantPage(t, "after a refresh", browser, "/", "bound=true")
+		if n := len(list.revoked); n != 1 {
+			t.Errorf("%d entries, want 1", n)
+		}
+	})
+}
+
+// A refresh shows as well that the browser has the binding.
+func TestCopiesEndWithARefresh(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *fleet) {
+		d, w := f.wired()
+		browser := d.Client()
+		wantPage(t, "login", browser, "/login?user=alice", "user=alice")
+		thief := d.Thief(deviceSite)
+		w.next = transport(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodGet {
+				return nil, errors.New("the request is lost")
+			}
+			return sealedtest.Serve(f).RoundTrip(r)
+		})
+		if _, err := browser.Get(deviceSite); err == nil || d.Sessions() != 1 {
+			t.Fatalf("%v, %d sessions, want a registration and no more", err, d.Sessions())
+		}
+		w.next = sealedtest.Serve(f)
+		wantPage(t, "a copy, as long as nothing has come", thief, "/", "user=alice")
+		time.Sleep(proofTime + time.Second)
+		wantPage(t, "the device", browser, "/", "user=alice")
+		wantPage(t, "a copy", thief, "/", unproven)
+	})
+}
+
+// Headers that follow each change hold each cookie once.
+func TestProofInFollowedHeaders(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *fleet) {
+		d := f.device()
+		logIn(t, d, "alice")
+		r := httptest.NewRequest("GET", deviceSite, nil)
+		for _, c := range d.Jar.Cookies(mustURL(deviceSite)) {
+			r.AddCookie(c)
+		}
+		w := httptest.NewRecorder()
+		m := f.instances[0]
+		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.(interface{ Unwrap() http.ResponseWriter }).Unwrap()
+			for range 2 {
+				if err := m.Destroy(r.Context()); err != nil {
+					t.Error(err)
+				}
+				if err := m.Update(r.Context(), func(s *Session) { s.User += "bob" }); err != nil {
+					t.Error(err)
+				}
+			}
+		})).ServeHTTP(w, r)
+		if got := w.Header()["Set-Cookie"]; len(got) != 2 {
+			t.Errorf("set %d cookies, want the session's and the end of the proof's: %q", len(got), got)
+		}
+		if got := w.Header()["Secure-Session-Registration"]; len(got) != 1 {
+			t.Errorf("%d registrations are asked for, want 1", len(got))
+		}
 	})
 }

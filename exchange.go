@@ -70,7 +70,7 @@ type state[T any] struct {
 	offered   string // the header that asks the browser to bind the session
 
 	headers [2]string // see shieldResponse
-	buf     [144]byte // where a small session is opened
+	buf     [160]byte // where a small session is opened
 }
 
 // lock takes the exchange's lock, of which TryLock is the quick half. It fails if the caller is a function of the

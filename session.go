@@ -26,7 +26,7 @@ type session[T any] struct {
 
 	proven      int64 // when its device had proven its key, or 0
 	provenUntil int64 // the end of that proof
-	arrived     bool  // that proof is the one of its registration
+	arrived     bool  // the binding has arrived at the browser, and copies from before are to end
 
 	// value is record.data decoded, while decoded is set. It is handed out once,
 	// as whoever has it may change what it points to.
