@@ -2,8 +2,11 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -43,7 +46,28 @@ func (r *run) about(o options) (results.About, error) {
 		return a, fmt.Errorf("INFO server has no version: %q", info)
 	}
 	a.Servers = []results.Version{{Name: "Redis", Version: redis[1]}, {Name: "PostgreSQL", Version: postgres}}
-	return a, nil
+	return a, r.aboutNode(&a)
+}
+
+// aboutNode adds what the contenders of Node are.
+func (r *run) aboutNode(a *results.About) error {
+	version, err := exec.CommandContext(r.ctx, "node", "--version").Output()
+	if err != nil {
+		return fmt.Errorf("node --version: %w", err)
+	}
+	a.Servers = append(a.Servers, results.Version{Name: "Node", Version: strings.TrimSpace(string(version))})
+	text, err := os.ReadFile("node/package.json")
+	if err != nil {
+		return err
+	}
+	var required struct{ Dependencies map[string]string }
+	if err := json.Unmarshal(text, &required); err != nil {
+		return fmt.Errorf("node/package.json: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(required.Dependencies)) {
+		a.Packages = append(a.Packages, results.Version{Name: name, Version: required.Dependencies[name]})
+	}
+	return nil
 }
 
 // cpu returns the processor's name, as far as Linux tells.

@@ -37,6 +37,10 @@ func (r *run) startChild(t testserver.TB, c contender.Contender, e contender.Env
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, serveArgument)
+	if c.Node {
+		cmd = exec.Command("node", "--expose-gc", "server.js")
+		cmd.Dir = "node"
+	}
 	cmd.Stderr = os.Stderr
 	input, err := cmd.StdinPipe()
 	if err != nil {

@@ -93,7 +93,9 @@ func complete(t *testing.T, r *results.Results) {
 		"Memory":      {len(r.Memory), (n - 1) * len(quick.sessions)},
 		"Revocations": {len(r.Revocations), 2 * len(quick.revocations)},
 		"Following":   {len(r.Following), 1},
-		"Servers":     {len(r.About.Servers), 2},
+		"Servers":     {len(r.About.Servers), 3},
+		"Node":        {len(r.Node), 3 * (len(nodeRivals) + len(contender.OnNode))},
+		"NodeCookies": {len(r.NodeCookies), len(nodeRivals) + len(contender.OnNode)},
 	} {
 		if x[0] != x[1] {
 			t.Errorf("%s has %d rows, want %d", what, x[0], x[1])

@@ -88,6 +88,7 @@ type phase struct {
 var phases = []phase{
 	{"process", (*run).inProcess},
 	{"http", (*run).overHTTP},
+	{"node", (*run).onNode},
 	{"network", (*run).atDistance},
 	{"wire", (*run).onTheWire},
 	{"sizes", (*run).grow},
@@ -190,7 +191,7 @@ func (r *run) openPostgres(ctx context.Context, url string) error {
 	if exists {
 		return fmt.Errorf("there is a table sessions already: the benchmark needs a database of its own, whose table it empties")
 	}
-	r.Cleanup(func() { pool.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS sessions") })
+	r.Cleanup(func() { pool.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS sessions, node_sessions") })
 	return contender.MakeTable(ctx, pool)
 }
 

@@ -12,7 +12,7 @@ import (
 // tables are all that there are, in the order of the page.
 var tables = []func(*results.Results) *table{
 	costTable, allocationTable, ratioTable, loadTable(contender.Untouched), loadTable(contender.Read), loadTable(contender.Change),
-	networkTable, wireTable, storeTable, sizeTable, sizeHTTPTable, outageTable, lossTable, memoryTable, revocationTable, followingTable,
+	nodeTable, networkTable, wireTable, storeTable, sizeTable, sizeHTTPTable, outageTable, lossTable, memoryTable, revocationTable, followingTable,
 }
 
 // costOf returns what an operation costs in process, or nothing.
@@ -102,6 +102,53 @@ func loadTable(operation string) func(*results.Results) *table {
 		}
 		return t
 	}
+}
+
+// nodeTable says what each contender adds to its runtime's zero line.
+func nodeTable(r *results.Results) *table {
+	t := &table{
+		title: "Processor time of the application for a request, µs: beyond the zero line of the same runtime, which is the first",
+		head:  []string{"", "read", "change", "store: read", "change", "requests/s: read", "change", "Cookie, bytes"},
+	}
+	of := func(name, operation string) (l results.Load) {
+		if i := slices.IndexFunc(r.Node, func(l results.Load) bool { return l.Contender == name && l.Operation == operation }); i >= 0 {
+			l = r.Node[i]
+		}
+		return l
+	}
+	for _, name := range distinct(r.Node, func(l results.Load) string { return l.Contender }) {
+		c, err := contender.Find(name)
+		if err != nil {
+			continue
+		}
+		zero := contender.None
+		if c.Node {
+			zero = contender.NodeNone
+		}
+		row := []string{name}
+		for _, operation := range []string{contender.Read, contender.Change} {
+			own, line := of(name, operation).ServerCPUMicros.Median, of(zero, operation).ServerCPUMicros.Median
+			if name == zero {
+				row = append(row, number(own))
+			} else {
+				row = append(row, "+"+number(max(0, own-line)))
+			}
+		}
+		for _, operation := range []string{contender.Read, contender.Change} {
+			row = append(row, orDash(of(name, operation).StoreCPUMicros.Median))
+		}
+		for _, operation := range []string{contender.Read, contender.Change} {
+			row = append(row, count(of(name, operation).PerSecond.Median))
+		}
+		bytes := 0.0
+		for _, s := range r.NodeCookies {
+			if s.Contender == name {
+				bytes = float64(s.Bytes)
+			}
+		}
+		t.add(append(row, orDash(bytes))...)
+	}
+	return t
 }
 
 func networkTable(r *results.Results) *table {

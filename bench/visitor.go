@@ -28,7 +28,7 @@ func newVisitor(x *child) *visitor {
 			Addr: x.Application, MaxConns: 1, ReadBufferSize: 1 << 16, WriteBufferSize: 1 << 16,
 			NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
 		},
-		keeps: x.Name != contender.None,
+		keeps: x.Name != contender.None && x.Name != contender.NodeNone,
 	}
 	v.request.Header.SetHost(x.Application)
 	return v

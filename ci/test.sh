@@ -23,7 +23,7 @@ Usage: ci/test.sh [everything | quick | platforms]
                 postgresql    for pgstore and bench
                 pgbouncer     for pgstore
                 nginx         for examples/cluster, examples/moving and e2e
-                nodejs, npm   for interop and e2e, which fetch three packages from npm
+                nodejs, npm   for bench, interop and e2e, which fetch packages from npm
                 haproxy, apache2, caddy, varnish, curl, wget,
                 nghttp2-client, python3-requests   for e2e
               Debian starts the servers as services, which the tests do not use.
@@ -135,7 +135,8 @@ test_module() {
     ./examples/moving) nginx >/dev/null || { not_run+=("$1: install nginx"); return; } ;;
     ./redisstore) redis >/dev/null || { not_run+=("$1: install redis-server"); return; } ;;
     ./examples/cluster) { redis && nginx; } >/dev/null || { not_run+=("$1: install redis-server and nginx"); return; } ;;
-    ./bench | ./cmd/sealed-servers) { redis && postgres; } >/dev/null || { not_run+=("$1: install redis-server and PostgreSQL"); return; } ;;
+    ./bench) { redis && postgres && node; } >/dev/null || { not_run+=("$1: install redis-server, PostgreSQL, Node.js and npm"); return; } ;;
+    ./cmd/sealed-servers) { redis && postgres; } >/dev/null || { not_run+=("$1: install redis-server and PostgreSQL"); return; } ;;
     ./pgstore) { postgres && pgbouncer; } >/dev/null || { not_run+=("$1: install PostgreSQL and pgbouncer"); return; } ;;
   esac
   go test -race -shuffle=on -count=1 ./...

@@ -72,6 +72,13 @@ const (
 	SCSRedis     = "scs, Redis"
 	SCSPostgres  = "scs, PostgreSQL"
 	Gorilla      = "gorilla CookieStore"
+
+	NodeNone        = "Node, no sessions"
+	ExpressMemory   = "express-session, in memory"
+	ExpressRedis    = "express-session, Redis"
+	ExpressPostgres = "express-session, PostgreSQL"
+	CookieSession   = "cookie-session"
+	IronSession     = "iron-session"
 )
 
 // Where a contender keeps what it knows of sessions, apart from cookies.
@@ -85,6 +92,9 @@ const (
 type Contender struct {
 	Name  string
 	Store string // InProcess and so on; "" if it keeps nothing
+
+	// Node has its process be one of Node: see the folder node. Open is nil.
+	Node bool
 
 	// CopyDies is what its design says of a copied cookie after logout.
 	CopyDies bool
@@ -104,28 +114,38 @@ type Environment struct {
 
 // All are the contenders that are measured everywhere, in the order of the tables.
 var All = []Contender{
-	{None, "", false, openNone},
-	{Sealed, "", false, openSealed},
-	{SealedMemory, InProcess, true, openSealedMemory},
-	{SealedRedis, OnRedis, true, openSealedRedis},
-	{Map, InProcess, true, openMap},
-	{SCSMemory, InProcess, true, openSCSMemory},
-	{SCSCBOR, InProcess, true, openSCSMemoryCBOR},
-	{SCSRedis, OnRedis, true, openSCSRedis},
-	{SCSPostgres, OnPostgres, true, openSCSPostgres},
-	{Gorilla, "", false, openGorilla},
+	{Name: None, Open: openNone},
+	{Name: Sealed, Open: openSealed},
+	{Name: SealedMemory, Store: InProcess, CopyDies: true, Open: openSealedMemory},
+	{Name: SealedRedis, Store: OnRedis, CopyDies: true, Open: openSealedRedis},
+	{Name: Map, Store: InProcess, CopyDies: true, Open: openMap},
+	{Name: SCSMemory, Store: InProcess, CopyDies: true, Open: openSCSMemory},
+	{Name: SCSCBOR, Store: InProcess, CopyDies: true, Open: openSCSMemoryCBOR},
+	{Name: SCSRedis, Store: OnRedis, CopyDies: true, Open: openSCSRedis},
+	{Name: SCSPostgres, Store: OnPostgres, CopyDies: true, Open: openSCSPostgres},
+	{Name: Gorilla, Open: openGorilla},
+}
+
+// OnNode are those of Node, the first of which keeps nothing: each is compared with that.
+var OnNode = []Contender{
+	{Name: NodeNone, Node: true},
+	{Name: ExpressMemory, Store: InProcess, Node: true, CopyDies: true},
+	{Name: ExpressRedis, Store: OnRedis, Node: true, CopyDies: true},
+	{Name: ExpressPostgres, Store: OnPostgres, Node: true, CopyDies: true},
+	{Name: CookieSession, Node: true},
+	{Name: IronSession, Node: true},
 }
 
 // Stale is one more where stores fail: it prefers to take a session for valid that
 // may have been logged out elsewhere.
-var Stale = Contender{SealedStale, OnRedis, true, openSealedStale}
+var Stale = Contender{Name: SealedStale, Store: OnRedis, CopyDies: true, Open: openSealedStale}
 
 // ErrUnknown is the error for a name that no contender has.
 var ErrUnknown = errors.New("no such contender")
 
 // Find returns the contender of a name.
 func Find(name string) (Contender, error) {
-	all := append(slices.Clone(All), Stale)
+	all := append(append(slices.Clone(All), Stale), OnNode...)
 	i := slices.IndexFunc(all, func(c Contender) bool { return c.Name == name })
 	if i < 0 {
 		return Contender{}, ErrUnknown

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"reflect"
 	"slices"
 	"strconv"
@@ -93,6 +95,63 @@ func TestContenders(t *testing.T) {
 			t.Run("logout", func(t *testing.T) { logout(t, newBrowser, c.CopyDies) })
 		})
 	}
+}
+
+// Those of Node do the same job.
+func TestContendersOnNode(t *testing.T) {
+	if _, err := os.Stat("../node/node_modules"); err != nil {
+		npm := exec.Command("npm", "ci", "--no-audit", "--no-fund")
+		npm.Dir = "../node"
+		if out, err := npm.CombinedOutput(); err != nil {
+			t.Fatalf("npm ci: %v\n%s", err, out)
+		}
+	}
+	redis, postgres := testserver.StartRedis(t), testserver.StartPostgres(t, "-c", "max_connections=200")
+	e := contender.Environment{Redis: redis.Addr, Postgres: postgres.URL(postgres.Addr)}
+	for _, c := range contender.OnNode {
+		t.Run(c.Name, func(t *testing.T) {
+			base := startNode(t, c.Name, e)
+			newBrowser := func() *browser { return &browser{t, base, map[string]string{}} }
+			if c.Name == contender.NodeNone {
+				b := newBrowser()
+				b.do(contender.Login)
+				if got := b.session(); !reflect.DeepEqual(got, contender.Session{}) {
+					t.Errorf("the zero line has %+v", got)
+				}
+				return
+			}
+			t.Run("login and change", func(t *testing.T) { loginAndChange(t, newBrowser) })
+			t.Run("cookies", func(t *testing.T) { cookies(t, newBrowser) })
+			t.Run("logout", func(t *testing.T) { logout(t, newBrowser, c.CopyDies) })
+		})
+	}
+}
+
+// startNode starts a process of Node, and returns the application's URL.
+func startNode(t *testing.T, name string, e contender.Environment) string {
+	t.Helper()
+	cmd := exec.Command("node", "--expose-gc", "server.js")
+	cmd.Dir, cmd.Stderr = "../node", os.Stderr
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { input.Close(); cmd.Wait() })
+	if err := json.NewEncoder(input).Encode(map[string]any{"Contender": name, "Environment": e}); err != nil {
+		t.Fatal(err)
+	}
+	var at struct{ Application string }
+	if err := json.NewDecoder(output).Decode(&at); err != nil {
+		t.Fatal(err)
+	}
+	return "http://" + at.Application
 }
 
 // loginAndChange has a change seen by the next request, and by nobody else.

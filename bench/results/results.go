@@ -22,6 +22,15 @@ type Results struct {
 	Outages     []Outage
 	Losses      []Loss
 	Sizes       []Size
+
+	Node        []Load       `json:",omitempty"` // those of Node, and some of Go in the same rounds
+	NodeCookies []CookieSize `json:",omitempty"`
+}
+
+// CookieSize is how long the Cookie header of the reference session is.
+type CookieSize struct {
+	Contender string
+	Bytes     int
 }
 
 // About is where, when and with what the figures were made.

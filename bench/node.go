@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"example.com/sealed/bench/contender"
+	"example.com/sealed/bench/results"
+)
+
+// This file measures the contenders of Node beside those of Go. What is compared is how far each is from
+// its runtime's zero line, a server that keeps no sessions: the runtimes themselves are not compared.
+
+// nodeConnections is with how many: one process of Node has one processor, and is busy then.
+const nodeConnections = 16
+
+// nodeRivals are those of Go that are measured in the same rounds.
+var nodeRivals = []string{contender.None, contender.SealedMemory, contender.SCSMemory}
+
+// installNode installs what the program in the folder node requires, once.
+func installNode(folder string) error {
+	if _, err := os.Stat(filepath.Join(folder, "node_modules")); err == nil {
+		return nil
+	}
+	npm := exec.Command("npm", "ci", "--no-audit", "--no-fund")
+	npm.Dir = folder
+	if out, err := npm.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// onNode measures requests over loopback, and what live sessions take.
+func (r *run) onNode() error {
+	if err := installNode("node"); err != nil {
+		return err
+	}
+	operations := []string{contender.Untouched, contender.Read, contender.Change}
+	seen := map[loaded]*traffic{}
+	all := append(contender.Select(nodeRivals...), contender.OnNode...)
+	err := r.with(all, r.stores(), func(children []*child) error {
+		crowds, err := r.gatherAll(children, nodeConnections)
+		if err != nil {
+			return err
+		}
+		err = r.interleave("Node, warming up", 1, children, func(x *child) error {
+			for _, operation := range operations { // long enough for Node to compile
+				if err := r.addRound(&traffic{}, x, crowds[x.Name], operation, 2*r.http); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = r.interleave("Node", r.rounds, children, func(x *child) error {
+			for _, operation := range operations {
+				k := loaded{x.Name, operation, nodeConnections}
+				if seen[k] == nil {
+					seen[k] = &traffic{}
+				}
+				if err := r.addRound(seen[k], x, crowds[x.Name], operation, r.http); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, x := range children {
+			for _, operation := range operations {
+				k := loaded{x.Name, operation, nodeConnections}
+				r.results.Node = append(r.results.Node, seen[k].load(k))
+			}
+			v := crowds[x.Name][0]
+			r.results.NodeCookies = append(r.results.NodeCookies, results.CookieSize{Contender: x.Name, Bytes: v.cookieBytes()})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.emptyStores()
+}
+
+// cookieBytes returns the length of the Cookie header that the visitor sends.
+func (v *visitor) cookieBytes() int {
+	n := 0
+	v.request.Header.VisitAllCookie(func(name, value []byte) {
+		if n > 0 {
+			n += len("; ")
+		}
+		n += len(name) + len("=") + len(value)
+	})
+	return n
+}
