@@ -90,11 +90,11 @@ func (r *run) onNode() error {
 // cookieBytes returns the length of the Cookie header that the visitor sends.
 func (v *visitor) cookieBytes() int {
 	n := 0
-	v.request.Header.VisitAllCookie(func(name, value []byte) {
+	for name, value := range v.request.Header.Cookies() {
 		if n > 0 {
 			n += len("; ")
 		}
 		n += len(name) + len("=") + len(value)
-	})
+	}
 	return n
 }
