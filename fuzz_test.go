@@ -136,6 +136,51 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
+// FuzzBoundRecord: a record with extensions is refused, or is what deterministic encoding
+// makes of it; one with a binding never opens without a proof.
+func FuzzBoundRecord(f *testing.F) {
+	ring, key := ringAndKey(f)
+	m := mustNew(f, ring, sealed.Config[anyData]{
+		Lifetime: 400 * 24 * 3600e9, DeviceBinding: &sealed.DeviceBinding{}, Subject: func(anyData) string { return "somebody" },
+	})
+	forge := newForger(f, key)
+	v := loadVectors(f)
+	for _, x := range append(v.Accept, v.Refuse...) {
+		f.Add(mustHex(f, x.Plaintext))
+	}
+	binding := [16]byte{1}
+	f.Add(plaintext(f, [16]byte{2}, time.Now().UnixMilli(), 0, hourMs, map[int]any{1: "x"}, map[int]any{0: []byte("pad"), 1: binding[:]}))
+	f.Add(plaintext(f, [16]byte{2}, time.Now().UnixMilli(), 0, hourMs, []any{1, []any{2}, cbor.Tag{Number: 1, Content: 5}}, map[int]any{1: binding[:]}))
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		if len(plain) > 27 && plain[18] == 0x1b {
+			plain = append(plain[:18:18], append(deterministic(t, time.Now().UnixMilli()), plain[27:]...)...)
+		}
+		_, info, err := getAny(m, name+"="+forge.token(plain, name, purpose))
+		unproven := errors.Is(err, sealed.ErrUnproven)
+		if err != nil && !unproven {
+			return
+		}
+		if info.Bound {
+			t.Errorf("%x is bound, without a proof", plain)
+		}
+		if plain[0] != 0x86 {
+			if unproven {
+				t.Errorf("%x is unproven, without a binding", plain)
+			}
+			return
+		}
+		var record []cbor.RawMessage
+		var extensions map[uint64][]byte
+		if cbor.Unmarshal(plain, &record) != nil || cbor.Unmarshal(record[5], &extensions) != nil {
+			t.Fatalf("%x opened", plain)
+		}
+		b := extensions[1]
+		if unproven != (len(b) == 16 && [16]byte(b) != [16]byte{}) || !bytes.Equal(deterministic(t, extensions), record[5]) {
+			t.Errorf("%x: unproven %v, with the extensions %x", plain, unproven, record[5])
+		}
+	})
+}
+
 // FuzzCookieHeader: no header panics, changes a cookie it should leave, or hides
 // a good cookie that comes first.
 func FuzzCookieHeader(f *testing.F) {

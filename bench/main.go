@@ -7,7 +7,7 @@
 //	go run .                          # all of it, about 22 minutes
 //	go run . -quick                   # to see that it works: its figures are worth nothing
 //	go run . -only process,sizes      # some of it, on the terminal only
-//	go run . -render                  # the page and the charts anew, from results.json
+//	go run . -render                  # the page and the charts once more, from results.json
 //	go run ./cmd/scale                # what the figures mean for millions of users
 //
 // It needs Node.js with npm, and redis-server and PostgreSQL on the machine, or their addresses, and runs

@@ -233,7 +233,7 @@ func (s *site) count(i int, began time.Duration, err error, in bool) {
 // settle is how long all have to recover: longer than a replica of the list takes.
 const settle = 6 * time.Second
 
-// lose empties the stores, and starts processes that keep something themselves anew.
+// lose empties the stores, and restarts processes that keep something themselves.
 // Then it counts who is still logged in, and which copies of cookies work.
 func (r *run) lose(h *host, e contender.Environment, sites []*site) error {
 	if err := r.emptyStores(); err != nil {
@@ -250,7 +250,7 @@ func (r *run) lose(h *host, e contender.Environment, sites []*site) error {
 	for _, s := range sites {
 		what := "the store is empty"
 		if s.Store != contender.OnRedis && s.Store != contender.OnPostgres {
-			what = "the process starts anew"
+			what = "the process is restarted"
 		}
 		loss := results.Loss{Contender: s.Name, What: what, Visitors: len(s.members), Copies: len(s.copies)}
 		var err error

@@ -285,7 +285,7 @@ func (f facts) servedBy(name string) string {
 	return "–"
 }
 
-// writeReadme writes the README's section anew.
+// writeReadme writes the README's section.
 func writeReadme(file string, r *results.Results) error {
 	text, err := os.ReadFile(file)
 	if err != nil {

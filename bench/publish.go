@@ -13,7 +13,7 @@ type places struct {
 	results string // results.json
 	page    string // benchmarks.md; its charts go into the folder benchmarks beside it
 	scale   string // scale.md
-	readme  string // whose section between two marks is written anew; "" for none
+	readme  string // whose section between two marks is written; "" for none
 }
 
 var repository = places{"results.json", "../docs/benchmarks.md", "../docs/scale.md", "../README.md"}

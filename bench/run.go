@@ -47,7 +47,7 @@ var thorough = plan{
 }
 
 // quick shows that all works. Its figures are worth nothing, but are there: so many
-// revocations that what they take outweighs the buffers that come and go meanwhile.
+// revocations that what they take outweighs the buffers that come and go.
 var quick = plan{
 	rounds: 2, inProcess: 5 * time.Millisecond, http: 20 * time.Millisecond,
 	connections: []int{1, 4},

@@ -129,7 +129,7 @@ test_module() {
       nginx >/dev/null || { not_run+=("e2e behind nginx: install it"); skip+='|Nginx'; }
       { nginx && haproxy && apache && caddy && varnish; } >/dev/null || { not_run+=("e2e behind proxies: install nginx, HAProxy, Apache, Caddy and Varnish"); skip+='|TestProxies|TestCaches'; }
       { node && clients; } >/dev/null || { not_run+=("e2e with clients: install Node.js, npm, curl, wget, nghttp2-client and python3-requests"); skip+='|TestClients|TestHTTP2Clients'; }
-      go test -race -shuffle=on -count=1 -skip "$skip" ./...
+      go test -race -shuffle=on -count=1 -timeout 20m -skip "$skip" ./...
       return ;;
     ./interop) node >/dev/null || { not_run+=("$1: install Node.js and npm"); return; } ;;
     ./examples/moving) nginx >/dev/null || { not_run+=("$1: install nginx"); return; } ;;

@@ -52,7 +52,7 @@ for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
 end
 return 1`)
 
-// readParts reads what the log had when the reader began. What is added meanwhile is in
+// readParts reads what the log had when the reader began. What is added in between is in
 // the tail, from where that was then.
 func (s *Store) readParts(ctx context.Context, c cursor) (page revoke.Page, err error) {
 	answer, err := s.run(ctx, loadScript, s.log(), c.origin, c.part, c.offset, pageBytes, s.parts)

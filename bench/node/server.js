@@ -37,7 +37,8 @@ function application (sessions) {
       return JSON.stringify({ UserID, Role, Theme, Cart, Notes })
     }
   }
-  return createServer((req, res) => {
+  // Connections stay while others are measured.
+  return createServer({ keepAliveTimeout: 3600_000, requestTimeout: 0 }, (req, res) => {
     const at = req.url.indexOf('?')
     const path = at < 0 ? req.url : req.url.slice(0, at)
     const fail = (e) => {
@@ -70,7 +71,7 @@ const lines = createInterface({ input: process.stdin })
 lines.once('line', async (line) => {
   const { Contender, Environment } = JSON.parse(line)
   const sessions = await open(Contender, Environment)
-  const control = createServer(async (req, res) => {
+  const control = createServer({ keepAliveTimeout: 3600_000 }, async (req, res) => {
     let told = ''
     for await (const chunk of req) told += chunk
     res.end(JSON.stringify(usage(told.includes('collect=1'))))

@@ -207,7 +207,7 @@ type Second struct {
 func (s Second) Visits() int { return s.Served + s.LoggedOut + s.Refused + s.Hung }
 
 // Loss is what became of visitors after the store lost its data, or the process that
-// kept it started anew.
+// kept it was restarted.
 type Loss struct {
 	Contender      string
 	What           string

@@ -181,7 +181,7 @@ func (s Site) expect() steady {
 }
 
 // rest is how long a replica of the list waits after it has heard of something: what
-// comes meanwhile is heard of together. It is that of a revoke.Policy without a Poll.
+// comes in between is heard of together. It is that of a revoke.Policy without a Poll.
 const rest = 20 * time.Millisecond
 
 // hears returns how often a second a replica hears of something, if so many logouts a
