@@ -1,11 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
 )
@@ -19,22 +14,9 @@ const nodeConnections = 16
 // nodeRivals are those of Go that are measured in the same rounds.
 var nodeRivals = []string{contender.None, contender.SealedMemory, contender.SCSMemory}
 
-// installNode installs what the program in the folder node requires, once.
-func installNode(folder string) error {
-	if _, err := os.Stat(filepath.Join(folder, "node_modules")); err == nil {
-		return nil
-	}
-	npm := exec.Command("npm", "ci", "--no-audit", "--no-fund")
-	npm.Dir = folder
-	if out, err := npm.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm ci: %w\n%s", err, out)
-	}
-	return nil
-}
-
 // onNode measures requests over loopback, and what live sessions take.
 func (r *run) onNode() error {
-	if err := installNode("node"); err != nil {
+	if err := contender.Install("node"); err != nil {
 		return err
 	}
 	operations := []string{contender.Untouched, contender.Read, contender.Change}

@@ -99,13 +99,6 @@ func TestContenders(t *testing.T) {
 
 // Those of Node do the same job.
 func TestContendersOnNode(t *testing.T) {
-	if _, err := os.Stat("../node/node_modules"); err != nil {
-		npm := exec.Command("npm", "ci", "--no-audit", "--no-fund")
-		npm.Dir = "../node"
-		if out, err := npm.CombinedOutput(); err != nil {
-			t.Fatalf("npm ci: %v\n%s", err, out)
-		}
-	}
 	redis, postgres := testserver.StartRedis(t), testserver.StartPostgres(t, "-c", "max_connections=200")
 	e := contender.Environment{Redis: redis.Addr, Postgres: postgres.URL(postgres.Addr)}
 	for _, c := range contender.OnNode {
@@ -130,6 +123,9 @@ func TestContendersOnNode(t *testing.T) {
 // startNode starts a process of Node, and returns the application's URL.
 func startNode(t *testing.T, name string, e contender.Environment) string {
 	t.Helper()
+	if err := contender.Install("../node"); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("node", "--expose-gc", "server.js")
 	cmd.Dir, cmd.Stderr = "../node", os.Stderr
 	input, err := cmd.StdinPipe()
