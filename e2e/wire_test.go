@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -53,29 +55,35 @@ func newH2Site(t *testing.T, h http.Handler) *h2Site {
 	s := &h2Site{t: t, spki: spki, sizes: map[string]int{}}
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	s.address = "https://" + boundHost + ":" + port
-	server := &http2.Server{}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				if conn.(*tls.Conn).Handshake() != nil {
-					return
-				}
-				c := &frameCounter{Conn: conn}
-				server.ServeConn(c, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					s.mu.Lock()
-					s.sizes[r.URL.RequestURI()] = int(c.block.Load())
-					s.mu.Unlock()
-					h.ServeHTTP(w, r)
-				})})
-			}()
-		}
-	}()
+	// The server sees the plaintext only, so that its frames can be read on their way.
+	server := &http.Server{
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, frameKey{}, c) },
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.mu.Lock()
+			s.sizes[r.URL.RequestURI()] = int(r.Context().Value(frameKey{}).(*frameCounter).block.Load())
+			s.mu.Unlock()
+			h.ServeHTTP(w, r)
+		}),
+		Protocols: new(http.Protocols),
+		ErrorLog:  log.New(io.Discard, "", 0), // browsers open connections that they do not use
+	}
+	server.Protocols.SetUnencryptedHTTP2(true)
+	go server.Serve(frameListener{listener})
+	t.Cleanup(func() { server.Close() })
 	return s
+}
+
+type frameKey struct{}
+
+// A frameListener ends TLS, and counts frames.
+type frameListener struct{ net.Listener }
+
+func (l frameListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &frameCounter{Conn: conn}, nil
 }
 
 func (s *h2Site) size(path string) int {
@@ -92,10 +100,6 @@ type frameCounter struct {
 	skip    int // bytes of a payload that are still to come
 	preface int // bytes of the client's preface that have passed
 	block   atomic.Int64
-}
-
-func (c *frameCounter) ConnectionState() tls.ConnectionState {
-	return c.Conn.(*tls.Conn).ConnectionState()
 }
 
 func (c *frameCounter) Read(b []byte) (int, error) {
@@ -173,7 +177,7 @@ var wireClients = []wireClient{
 			t.Fatal(err)
 		}
 		address := strings.Replace(s.address, boundHost, "127.0.0.1", 1)
-		client := &http.Client{Jar: jar, Transport: &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		client := &http.Client{Jar: jar, Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 		for _, path := range paths {
 			res, err := client.Get(address + path)
 			if err != nil {
