@@ -311,8 +311,8 @@ func (c *packetCounter) WriteTo(b []byte, to net.Addr) (int, error) {
 	return c.PacketConn.WriteTo(b, to)
 }
 
-// checkNear is checkPage for figures that differ a little each time: by a tenth and a few
-// bytes.
+// checkNear is checkPage for figures that differ a little each time: by a tenth, and by as
+// much as one other header that has its place in the table or not.
 func checkNear(t *testing.T, path, name, table string) {
 	t.Helper()
 	if *update {
@@ -336,7 +336,7 @@ func checkNear(t *testing.T, path, name, table string) {
 	for i, text := range number.FindAllString(had, -1) {
 		a, _ := strconv.Atoi(text)
 		b, _ := strconv.Atoi(want[i])
-		if diff := max(a-b, b-a); diff > 20+max(a, b)/10 {
+		if diff := max(a-b, b-a); diff > 80+max(a, b)/10 {
 			t.Errorf("%s has %d, and it is %d now:\n%s\n%s", path, a, b, had, table)
 			return
 		}
