@@ -1,12 +1,11 @@
 package sealed
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,101 +21,45 @@ const (
 	identifierHeader   = "Sec-Secure-Session-Id"
 )
 
-// A challengeKind is what a challenge is for.
-type challengeKind byte
-
-const (
-	forSession challengeKind = iota // to bind the session with that ID
-	forProof                        // to prove the key of that binding
-	forNewKey                       // to give the session of that binding another key
-)
-
-// newChallenge seals a challenge.
-func (d *device) newChallenge(keys *Keyring, id ID, kind challengeKind, now int64) (string, error) {
-	return d.seal(&d.challenge, keys, &record{id: id, created: now, expires: challengeLifetime.Milliseconds(), data: []byte{byte(kind)}})
+// offer asks the browser to make a key and bind the session to it. It does so at the
+// beginning; then not for as long as the browser may be about to answer; and from then on again, with each
+// response that sets the cookie, or where sessions must be bound with each that has read it.
+func (e *exchange[T]) offer(now int64) {
+	d, s := e.device, &e.session
+	if d != nil && e.offered != "" && !e.quiet {
+		e.withdraw()
+	}
+	if d == nil || d.hold || e.quiet || e.action == deleteCookie || e.action == leaveCookie && d.requireAfter == 0 {
+		return
+	}
+	if s.err != nil || s.record.bound() || s.subject == "" {
+		return
+	}
+	if s.issued && !s.imported && now-s.record.created < challengeLifetime.Milliseconds() {
+		return
+	}
+	e.setRegistration(s.record.id, forSession, now)
 }
 
-// seal seals a token of a device.
-func (d *device) seal(s *sealer, keys *Keyring, r *record) (string, error) {
-	key, err := keys.sealingKey(nil, r.created)
-	if err == nil {
-		err = keys.checkExpiry()
-	}
+// setRegistration sets the header that has the browser register a key.
+func (e *exchange[T]) setRegistration(id ID, kind challengeKind, now int64) {
+	challenge, err := e.device.newChallenge(e.keys, id, kind, now)
 	if err != nil {
-		return "", err
+		return // the ring has expired
 	}
-	return base64url.EncodeToString(s.seal(r, key)), nil
+	value := `(ES256 RS256);path="` + e.device.path + `";challenge="` + challenge + `"`
+	e.response.Header().Add(registrationHeader, value)
+	e.offered = value
 }
 
-// openChallenge returns when a challenge was made, if it is of that kind and for that ID.
-func (d *device) openChallenge(ctx context.Context, text string, id ID, kind challengeKind, now int64) (made int64, err error) {
-	t, data, err := openToken(ctx, &d.challenge, text, now, new(bool))
-	if err == nil && (t.id != id || !bytes.Equal(data, []byte{byte(kind)})) {
-		err = rejectTampered
+// withdraw takes the header back: it may be that of an earlier change. See publish.
+func (e *exchange[T]) withdraw() {
+	h := e.response.Header()
+	h[registrationHeader] = slices.DeleteFunc(slices.Clone(h[registrationHeader]), func(v string) bool { return v == e.offered })
+	if len(h[registrationHeader]) == 0 {
+		delete(h, registrationHeader)
 	}
-	return t.created, err
-}
-
-// An identifier is the session identifier of the draft: a binding with its key.
-type identifier struct {
-	bindingToken
-	from   ID   // see proof
-	first  bool // from is a session's ID
-	public *deviceKey
-	text   string
-}
-
-// newIdentifier seals the identifier of a new binding.
-func (d *device) newIdentifier(keys *Keyring, k *deviceKey, from ID, first bool, now int64) (*identifier, error) {
-	i := &identifier{bindingToken: bindingToken{created: now, expires: maxLifetime.Milliseconds()}, from: from, first: first, public: k}
-	rand.Read(i.id[:])
-	p := proof{from: from, first: first}
-	data := appendHead([]byte{cborArray | 3}, cborNegative, uint64(-1-k.alg))
-	data = append(appendHead(data, cborBytes, uint64(len(k.bytes))), k.bytes...)
-	data = append(data, p.data()...)
-	var err error
-	i.text, err = d.seal(&d.identifier, keys, &record{id: i.id, created: now, expires: i.expires, data: data})
-	return i, err
-}
-
-// openIdentifier opens one.
-func (d *device) openIdentifier(ctx context.Context, text string, now int64) (*identifier, error) {
-	t, data, err := openToken(ctx, &d.identifier, text, now, new(bool))
-	if err != nil {
-		return nil, err
-	}
-	i := &identifier{bindingToken: t, text: text}
-	if len(data) == 0 || data[0] != cborArray|3 {
-		return nil, rejectRecord
-	}
-	alg, data, ok1 := cutHead(data[1:], cborNegative)
-	n, data, ok2 := cutHead(data, cborBytes)
-	var p proof
-	if !ok1 || !ok2 || alg > -1-algRS256 || n > uint64(len(data)) || !p.parse(data[n:]) {
-		return nil, rejectRecord
-	}
-	i.from, i.first = p.from, p.first
-	k, ok := parseDeviceKey(-1-int64(alg), data[:n])
-	if i.public = k; !ok {
-		return nil, rejectRecord
-	}
-	return i, nil
-}
-
-// setProof has the response set the proof of a binding, for a challenge that was made at that
-// time: the device has signed it since.
-func (e *exchange[T]) setProof(i *identifier, made int64, first bool, now int64) error {
-	d := e.device
-	key, err := e.keys.sealingKey(nil, now)
-	if err != nil {
-		return err
-	}
-	r := record{id: i.id, created: made, expires: now - made + (d.lifetime + proofSlack).Milliseconds()}
-	p := proof{from: i.from, first: first}
-	r.data = p.data()
-	cookie := d.cookieOf(i.id)
-	e.proofLine = cookie.line("", "", d.proof.seal(&r, key), int(d.lifetime.Seconds()))
-	return nil
+	e.offered = ""
 }
 
 // routes reports whether a request is one of the browser's for the device's key.
@@ -146,11 +89,6 @@ type credential struct {
 	Type       string `json:"type"`
 	Name       string `json:"name"`
 	Attributes string `json:"attributes"`
-}
-
-// cookieOf is the cookie for proofs of a binding.
-func (d *device) cookieOf(binding ID) cookieFormat {
-	return named(d.cookies[0], binding.String()[:proofTag])
 }
 
 func (d *device) instruct(i *identifier) *instructions {
@@ -320,6 +258,22 @@ func (e *exchange[T]) refreshProof(ctx context.Context, text, token string) (*in
 	e.renewKey(i, now)
 	e.tell(ctx, Event{Kind: EventProven, ID: e.session.record.id})
 	return d.instruct(i), nil
+}
+
+// setProof has the response set the proof of a binding, for a challenge that was made at that
+// time: the device has signed it since.
+func (e *exchange[T]) setProof(i *identifier, made int64, first bool, now int64) error {
+	d := e.device
+	key, err := e.keys.sealingKey(nil, now)
+	if err != nil {
+		return err
+	}
+	r := record{id: i.id, created: made, expires: now - made + (d.lifetime + proofSlack).Milliseconds()}
+	p := proof{from: i.from, first: first}
+	r.data = p.data()
+	cookie := d.cookieOf(i.id)
+	e.proofLine = cookie.line("", "", d.proof.seal(&r, key), int(d.lifetime.Seconds()))
+	return nil
 }
 
 // mayBeBound reports whether the request's session may be that of a binding which
