@@ -49,7 +49,7 @@ type DeviceBinding struct {
 	Hold bool
 
 	// RequireAfter ends the use of sessions that were not bound by that time after they
-	// began: they are [ErrUnproven]. It is for fleets whose browsers all can. Default never.
+	// began or were renewed: they are [ErrUnproven]. It is for fleets whose browsers all can. Default never.
 	RequireAfter time.Duration
 }
 

@@ -132,6 +132,18 @@ func logIn(t *testing.T, d *sealedtest.Device, user string) *http.Client {
 
 const unproven = "401 sealed: session not proven"
 
+// logInPlain logs in with a browser that has the device's cookies, and registers nothing. It
+// returns that, and the challenge that it was offered.
+func logInPlain(t *testing.T, f *fleet, d *sealedtest.Device) (plain *http.Client, challenge string) {
+	t.Helper()
+	plain = &http.Client{Transport: sealedtest.Serve(f), Jar: d.Jar}
+	res, err := plain.Get(deviceSite + "/login?user=alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain, challengeParam.FindStringSubmatch(res.Header.Get("Secure-Session-Registration"))[1]
+}
+
 // bubble runs a test with a fake clock.
 func bubble(t *testing.T, configure func(*sealed.Config[Session]), test func(t *testing.T, f *fleet)) {
 	t.Helper()

@@ -1,10 +1,13 @@
 package sealed_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -20,12 +23,7 @@ func TestCopyFromBeforeRegistration(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, f *fleet) {
 		d := f.device()
 		var thief *http.Client
-		plain := &http.Client{Transport: sealedtest.Serve(f), Jar: d.Jar} // the device's, before it registers
-		res, err := plain.Get(deviceSite + "/login?user=alice")
-		if err != nil {
-			t.Fatal(err)
-		}
-		stolen := regexp.MustCompile(`challenge="([^"]*)"`).FindStringSubmatch(res.Header.Get("Secure-Session-Registration"))[1]
+		plain, stolen := logInPlain(t, f, d)
 		thief = d.Thief(deviceSite)
 		wantPage(t, "a copy, before registration", thief, "/", "user=alice")
 		if status := postDevice(t, plain, "", d, stolen, true); status != 200 {
@@ -153,12 +151,7 @@ func TestDeviceBindingConfig(t *testing.T) {
 func TestNoRegistrationInTheGrace(t *testing.T) {
 	bubble(t, func(c *sealed.Config[Session]) { c.RenewalGrace = 10 * time.Second }, func(t *testing.T, f *fleet) {
 		d := f.device()
-		plain := &http.Client{Transport: sealedtest.Serve(f), Jar: d.Jar}
-		res, err := plain.Get(deviceSite + "/login?user=alice")
-		if err != nil {
-			t.Fatal(err)
-		}
-		challenge := challengeParam.FindStringSubmatch(res.Header.Get("Secure-Session-Registration"))[1]
+		plain, challenge := logInPlain(t, f, d)
 		old := d.Thief(deviceSite)
 		wantPage(t, "renewed", plain, "/renew", "user=alice")
 		if status := postDevice(t, old, "", d, challenge, true); status != 401 {
@@ -199,12 +192,7 @@ func TestLostRegistration(t *testing.T) {
 func TestRegistrationOverwritesNothing(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, f *fleet) {
 		d := f.device()
-		plain := &http.Client{Transport: sealedtest.Serve(f), Jar: d.Jar}
-		res, err := plain.Get(deviceSite + "/login?user=alice")
-		if err != nil {
-			t.Fatal(err)
-		}
-		challenge := challengeParam.FindStringSubmatch(res.Header.Get("Secure-Session-Registration"))[1]
+		plain, challenge := logInPlain(t, f, d)
 		early := d.Thief(deviceSite) // the requests of the page after the login
 		wantPage(t, "a change", plain, "/flash", "flash=x")
 		registered := *plain
@@ -228,12 +216,7 @@ func TestOpenRequestFromBeforeRegistration(t *testing.T) {
 	for _, what := range []string{"Verify", "Renew", "another subject"} {
 		bubble(t, nil, func(t *testing.T, f *fleet) {
 			d := f.device()
-			plain := &http.Client{Transport: sealedtest.Serve(f), Jar: d.Jar}
-			res, err := plain.Get(deviceSite + "/login?user=alice")
-			if err != nil {
-				t.Fatal(err)
-			}
-			challenge := challengeParam.FindStringSubmatch(res.Header.Get("Secure-Session-Registration"))[1]
+			plain, challenge := logInPlain(t, f, d)
 			r := httptest.NewRequest("GET", deviceSite, nil)
 			for _, c := range d.Jar.Cookies(mustURL(deviceSite)) {
 				r.AddCookie(c)
@@ -362,4 +345,50 @@ func TestProofInFollowedHeaders(t *testing.T) {
 			t.Errorf("%d registrations are asked for, want 1", len(got))
 		}
 	})
+}
+
+// What the browser is told: whose links may have it refresh, and which cookie it is to keep.
+func TestInstructions(t *testing.T) {
+	for _, tt := range []struct {
+		sameSite   http.SameSite
+		initiators []string
+		want       string
+	}{
+		{0, nil, `["*"]`}, {http.SameSiteNoneMode, nil, `["*"]`}, {http.SameSiteStrictMode, nil, `null`},
+		{0, []string{}, `null`}, {0, []string{"a.test", "*.b.test"}, `["a.test","*.b.test"]`}, {http.SameSiteStrictMode, []string{"a.test"}, `["a.test"]`},
+	} {
+		bubble(t, func(c *sealed.Config[Session]) {
+			c.Cookie.SameSite, c.DeviceBinding.Initiators, c.DeviceBinding.Path = tt.sameSite, tt.initiators, "/bind"
+		}, func(t *testing.T, f *fleet) {
+			d, w := f.wired()
+			var told map[string]json.RawMessage
+			var cookie *http.Cookie
+			w.drop = func(r *http.Request, res *http.Response) *http.Response {
+				if r.URL.Path == "/bind" {
+					body, err := io.ReadAll(res.Body)
+					if err != nil || json.Unmarshal(body, &told) != nil {
+						t.Fatalf("%v: %s", err, body)
+					}
+					cookie, res.Body = res.Cookies()[0], io.NopCloser(bytes.NewReader(body))
+				}
+				return res
+			}
+			logIn(t, d, "alice")
+			if got := string(told["allowed_refresh_initiators"]); got != tt.want && !(got == "" && tt.want == "null") {
+				t.Errorf("SameSite %d, %q: initiators %s, want %s", tt.sameSite, tt.initiators, got, tt.want)
+			}
+			if string(told["refresh_url"]) != `"/bind"` || string(told["scope"]) != `{"include_site":false}` {
+				t.Errorf("refresh_url %s, scope %s", told["refresh_url"], told["scope"])
+			}
+			var credentials []struct{ Type, Name, Attributes string }
+			if err := json.Unmarshal(told["credentials"], &credentials); err != nil || len(credentials) != 1 {
+				t.Fatalf("credentials %s, %v", told["credentials"], err)
+			}
+			c := credentials[0]
+			line := strings.Replace(cookie.Raw, fmt.Sprintf("; Max-Age=%d", cookie.MaxAge), "", 1)
+			if c.Type != "cookie" || line != c.Name+"="+cookie.Value+"; "+c.Attributes || cookie.MaxAge != 600 {
+				t.Errorf("the credential %+v is not the cookie %s", c, cookie.Raw)
+			}
+		})
+	}
 }

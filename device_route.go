@@ -125,7 +125,7 @@ func (e *exchange[T]) answerDevice(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin") // section 6: it is not to be probed
+	h.Set("Cross-Origin-Resource-Policy", "same-origin") // section 5: it is not to be probed
 	told, refused := e.judgeDevice(r)
 	if refused != nil {
 		http.Error(w, refused.text, refused.status)
@@ -264,15 +264,15 @@ func (e *exchange[T]) refreshProof(ctx context.Context, text, token string) (*in
 // time: the device has signed it since.
 func (e *exchange[T]) setProof(i *identifier, made int64, first bool, now int64) error {
 	d := e.device
-	key, err := e.keys.sealingKey(nil, now)
+	p := proof{from: i.from, first: first}
+	token, err := sealToken(&d.proof, e.keys, &record{
+		id: i.id, created: made, expires: now - made + (d.lifetime + proofSlack).Milliseconds(), data: p.data(),
+	}, now)
 	if err != nil {
 		return err
 	}
-	r := record{id: i.id, created: made, expires: now - made + (d.lifetime + proofSlack).Milliseconds()}
-	p := proof{from: i.from, first: first}
-	r.data = p.data()
 	cookie := d.cookieOf(i.id)
-	e.proofLine = cookie.line("", "", d.proof.seal(&r, key), int(d.lifetime.Seconds()))
+	e.proofLine = cookie.line("", "", token, int(d.lifetime.Seconds()))
 	return nil
 }
 

@@ -338,3 +338,32 @@ func TestProveAfterTheHeaders(t *testing.T) {
 		})).ServeHTTP(httptest.NewRecorder(), r)
 	})
 }
+
+// The error says why the browser made no proof, if the browser does, in its own words only.
+func TestSkippedProof(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *fleet) {
+		d := f.device()
+		logIn(t, d, "alice")
+		half := d.Thief(deviceSite, proofCookie)
+		for header, want := range map[string]string{
+			`quota_exceeded;session_identifier="x"`: "the browser skipped it: quota_exceeded",
+			`unreachable`:                           "the browser skipped it: unreachable",
+			`<script>`:                              "no proof",
+			``:                                      "no proof",
+		} {
+			r, err := http.NewRequest("GET", deviceSite, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Secure-Session-Skipped", header)
+			res, err := half.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			if err != nil || !strings.HasSuffix(strings.TrimSpace(string(body)), want) {
+				t.Errorf("%q: %s, %v, want %q", header, body, err, want)
+			}
+		}
+	})
+}

@@ -94,19 +94,20 @@ const (
 
 // newChallenge seals a challenge.
 func (d *device) newChallenge(keys *Keyring, id ID, kind challengeKind, now int64) (string, error) {
-	return d.seal(&d.challenge, keys, &record{id: id, created: now, expires: challengeLifetime.Milliseconds(), data: []byte{byte(kind)}})
+	token, err := sealToken(&d.challenge, keys, &record{id: id, created: now, expires: challengeLifetime.Milliseconds(), data: []byte{byte(kind)}}, now)
+	return base64url.EncodeToString(token), err
 }
 
-// seal seals a token of a device.
-func (d *device) seal(s *sealer, keys *Keyring, r *record) (string, error) {
-	key, err := keys.sealingKey(nil, r.created)
+// sealToken seals a token of a device at the time now.
+func sealToken(s *sealer, keys *Keyring, r *record, now int64) ([]byte, error) {
+	key, err := keys.sealingKey(nil, now)
 	if err == nil {
 		err = keys.checkExpiry()
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return base64url.EncodeToString(s.seal(r, key)), nil
+	return s.seal(r, key), nil
 }
 
 // openChallenge returns when a challenge was made, if it is of that kind and for that ID.
@@ -135,8 +136,8 @@ func (d *device) newIdentifier(keys *Keyring, k *deviceKey, from ID, first bool,
 	data := appendHead([]byte{cborArray | 3}, cborNegative, uint64(-1-k.alg))
 	data = append(appendHead(data, cborBytes, uint64(len(k.bytes))), k.bytes...)
 	data = append(data, p.data()...)
-	var err error
-	i.text, err = d.seal(&d.identifier, keys, &record{id: i.id, created: now, expires: i.expires, data: data})
+	token, err := sealToken(&d.identifier, keys, &record{id: i.id, created: now, expires: i.expires, data: data}, now)
+	i.text = base64url.EncodeToString(token)
 	return i, err
 }
 

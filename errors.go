@@ -36,7 +36,7 @@ var (
 	// ErrUnproven: the session is bound to a key of its device (see
 	// [Config.DeviceBinding]), and the request has no proof of it that still holds. Who has
 	// copied the cookie gets this; so does a visitor whose browser could not make one. The cookie
-	// stays. Answer 401 with a page that offers to log in: an Update that sets another subject begins a session
+	// stays. Answer 401 with a page that offers to log in: an Update whose result has a subject begins a session
 	// in its place.
 	ErrUnproven = errors.New("sealed: session not proven by its device")
 	// ErrTooLarge: the session does not fit into its cookie.
