@@ -1,6 +1,7 @@
 package sealed_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -358,6 +359,90 @@ func BenchmarkFloorUpdate(b *testing.B) {
 			b.Fatal(err)
 		}
 	}), cookies...)
+}
+
+// BenchmarkStepsGet is what no session in an encrypted cookie can read without: decode base64,
+// open, decode CBOR. There is no request, no header and no memory to allocate but for
+// what the session holds.
+func BenchmarkStepsGet(b *testing.B) {
+	steps, value := newSteps(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if s := steps.get(b, value); s.UserID != 1042 {
+			b.Fatal(s)
+		}
+	}
+}
+
+// BenchmarkStepsUpdate is the same for a change: to read, encode CBOR, draw a nonce, seal,
+// encode base64.
+func BenchmarkStepsUpdate(b *testing.B) {
+	steps, value := newSteps(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		s := steps.get(b, value)
+		s.Cart[0].Qty = 9
+		if text := steps.set(b, &s); len(text) != len(value) {
+			b.Fatalf("%d characters, not %d", len(text), len(value))
+		}
+	}
+}
+
+// steps are the library calls by themselves, over a token of a manager.
+type steps struct {
+	*floor
+	token, associated, text []byte
+	ahead                   []byte // of the data in the plaintext
+}
+
+func newSteps(b *testing.B) (s *steps, value string) {
+	b.Helper()
+	_, key, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
+	s = &steps{floor: newFloor(b, key), token: make([]byte, 512), text: make([]byte, 512)}
+	value = cookies[0].Value
+	token, err := base64.RawURLEncoding.DecodeString(value)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.associated = s.floor.associated(token)
+	plaintext, err := s.aead.Open(nil, token[5:29], token[29:], s.associated)
+	if err != nil {
+		b.Fatal(err)
+	}
+	data, err := cbor.Marshal(referenceSession())
+	if err != nil || !bytes.HasSuffix(plaintext, data) {
+		b.Fatal("the record does not end with the data", err)
+	}
+	s.ahead = plaintext[:len(plaintext)-len(data)]
+	return s, value
+}
+
+func (s *steps) get(b *testing.B, value string) (v reference) {
+	n, err := base64.RawURLEncoding.Decode(s.token, []byte(value))
+	if err != nil {
+		b.Fatal(err)
+	}
+	plaintext, err := s.aead.Open(s.token[29:29], s.token[5:29], s.token[29:n], s.associated)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cbor.Unmarshal(plaintext[len(s.ahead):], &v); err != nil {
+		b.Fatal(err)
+	}
+	return v
+}
+
+func (s *steps) set(b *testing.B, v *reference) []byte {
+	data, err := cbor.Marshal(v)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rand.Read(s.token[5:29])
+	plaintext := append(append(s.token[29:29], s.ahead...), data...)
+	sealed := s.aead.Seal(plaintext[:0], s.token[5:29], plaintext, s.associated)
+	text := s.text[:base64.RawURLEncoding.EncodedLen(29+len(sealed))]
+	base64.RawURLEncoding.Encode(text, s.token[:29+len(sealed)])
+	return text
 }
 
 // BenchmarkSize reads and changes sessions of growing size.

@@ -24,7 +24,7 @@ const (
 // offer asks the browser to make a key and bind the session to it. It does so at the
 // beginning; then not for as long as the browser may be about to answer; and from then on again, with each
 // response that sets the cookie, or where sessions must be bound with each that has read it.
-func (e *exchange[T]) offer(now int64) {
+func (e *exchange[T]) offer() {
 	d, s := e.device, &e.session
 	if d != nil && e.offered != "" && !e.quiet {
 		e.withdraw()
@@ -35,6 +35,7 @@ func (e *exchange[T]) offer(now int64) {
 	if s.err != nil || s.record.bound() || s.subject == "" {
 		return
 	}
+	now := time.Now().UnixMilli()
 	if s.issued && !s.imported && now-s.record.created < challengeLifetime.Milliseconds() {
 		return
 	}

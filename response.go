@@ -61,7 +61,7 @@ func (e *exchange[T]) publish() {
 	e.refresh(ctx)
 	lines, _ := e.setCookies(ctx)
 	e.setHeaders(lines)
-	e.offer(time.Now().UnixMilli())
+	e.offer()
 	if action == leaveCookie && e.action == setCookie {
 		e.session, e.action = before, action
 	}
@@ -111,7 +111,7 @@ func (e *exchange[T]) complete() {
 	e.finishBinding(ctx)
 	lines, sealed := e.setCookies(ctx)
 	e.setHeaders(lines)
-	e.offer(time.Now().UnixMilli())
+	e.offer()
 	if e.observe != nil && sealed.Kind != "" {
 		e.tell(ctx, sealed)
 	}
