@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/sealed/bench/contender"
@@ -109,8 +112,11 @@ func (x *child) measure(operation string, notes int, d time.Duration) (m measure
 	return m, err
 }
 
-// visits has n visitors log in, and out again.
+// visits has n visitors log in, and out again if told so, which those of Node never are.
 func (x *child) visits(n int, out bool) error {
+	if x.Node {
+		return x.visitsOverHTTP(n)
+	}
 	what := contender.Login
 	if out {
 		what = contender.Logout
@@ -126,4 +132,21 @@ func (x *child) usage(collect bool) (u consumption, err error) {
 	}
 	err = x.tell("usage", numbers, nil, &u)
 	return u, err
+}
+
+// visitsOverHTTP has n strangers log in over eight connections.
+func (x *child) visitsOverHTTP(n int) error {
+	var left atomic.Int64
+	left.Store(int64(n))
+	errs := make([]error, 8)
+	var visitors sync.WaitGroup
+	for i := range errs {
+		visitors.Go(func() {
+			for v := newVisitor(x); left.Add(-1) >= 0 && errs[i] == nil; {
+				errs[i] = v.login(0)
+			}
+		})
+	}
+	visitors.Wait()
+	return errors.Join(errs...)
 }

@@ -19,13 +19,13 @@ type traffic struct {
 }
 
 // addRound adds one round to t.
-func (r *run) addRound(t *traffic, x *child, c crowd, operation string, d time.Duration) error {
+func addRound[D doer](r *run, t *traffic, x *child, c []D, operation string, d time.Duration) error {
 	before, err := x.usage(false)
 	if err != nil {
 		return err
 	}
 	storeBefore := r.storeCPU(x)
-	micros, elapsed, err := c.visit(operation, d)
+	micros, elapsed, err := visitAll(c, operation, d)
 	if err != nil {
 		return fmt.Errorf("%s: %w", x.Name, err)
 	}
@@ -70,7 +70,7 @@ func (r *run) overHTTP() error {
 			return err
 		}
 		err = r.interleave("HTTP, warming up", 1, children, func(x *child) error {
-			return r.addRound(&traffic{}, x, crowds[x.Name], contender.Read, r.http)
+			return addRound(r, &traffic{}, x, crowds[x.Name], contender.Read, r.http)
 		})
 		if err != nil {
 			return err
@@ -82,7 +82,7 @@ func (r *run) overHTTP() error {
 					if seen[k] == nil {
 						seen[k] = &traffic{}
 					}
-					if err := r.addRound(seen[k], x, crowds[x.Name][:n], operation, r.http); err != nil {
+					if err := addRound(r, seen[k], x, crowds[x.Name][:n], operation, r.http); err != nil {
 						return err
 					}
 				}

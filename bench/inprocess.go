@@ -29,35 +29,42 @@ func (c *cost) spread() results.Spread { return results.NewSpread(c.ns) }
 // of each contender.
 func (r *run) inProcess() error {
 	return r.with(contender.All, r.stores(), func(children []*child) error {
-		var all costs
-		once := func(x *child) error {
-			for _, operation := range contender.Operations {
-				m, err := x.measure(operation, 0, r.plan.inProcess)
-				if err != nil {
-					return err
-				}
-				all.add(x.Name, operation, m)
-			}
-			return nil
-		}
-		for _, part := range []struct {
-			what   string
-			rounds int
-		}{{"warming up", 1}, {"in process", r.rounds}} {
-			all = costs{} // what it took to warm up does not count
-			if err := r.interleave(part.what, part.rounds, children, once); err != nil {
+		measured, err := r.costs("in process", children, contender.Operations)
+		r.results.InProcess = append(r.results.InProcess, measured...)
+		return err
+	})
+}
+
+// costs measures operations of all children in process, after a round that does not count.
+func (r *run) costs(what string, children []*child, operations []string) (rows []results.Cost, err error) {
+	var all costs
+	once := func(x *child) error {
+		for _, operation := range operations {
+			m, err := x.measure(operation, 0, r.plan.inProcess)
+			if err != nil {
 				return err
 			}
-		}
-		for _, x := range children {
-			for _, operation := range contender.Operations {
-				c := all[x.Name][operation]
-				r.results.InProcess = append(r.results.InProcess, results.Cost{
-					Contender: x.Name, Operation: operation, NS: c.spread(),
-					Bytes: results.NewSpread(c.bytes).Median, Allocs: results.NewSpread(c.allocs).Median,
-				})
-			}
+			all.add(x.Name, operation, m)
 		}
 		return nil
-	})
+	}
+	for _, part := range []struct {
+		what   string
+		rounds int
+	}{{what + ", warming up", 1}, {what, r.rounds}} {
+		all = costs{}
+		if err := r.interleave(part.what, part.rounds, children, once); err != nil {
+			return nil, err
+		}
+	}
+	for _, x := range children {
+		for _, operation := range operations {
+			c := all[x.Name][operation]
+			rows = append(rows, results.Cost{
+				Contender: x.Name, Operation: operation, NS: c.spread(),
+				Bytes: results.NewSpread(c.bytes).Median, Allocs: results.NewSpread(c.allocs).Median,
+			})
+		}
+	}
+	return rows, nil
 }

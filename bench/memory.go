@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,8 +60,16 @@ func (r *run) redisMemory() (int64, error) {
 // that is not this run's the former is not known, and 0.
 func (r *run) postgresMemory() (memory, disk int64, err error) {
 	ctx := r.ctx
-	if err := r.postgres.QueryRow(ctx, "SELECT pg_total_relation_size('sessions')").Scan(&disk); err != nil {
+	tables, err := r.sessionTables()
+	if err != nil {
 		return 0, 0, err
+	}
+	for _, table := range tables {
+		var n int64
+		if err := r.postgres.QueryRow(ctx, "SELECT pg_total_relation_size($1::regclass)", table).Scan(&n); err != nil {
+			return 0, 0, err
+		}
+		disk += n
 	}
 	if r.pgServer == nil {
 		return 0, disk, nil
@@ -119,17 +128,27 @@ func since(before, after map[int]time.Duration) (used time.Duration) {
 	return used
 }
 
+// maxOnNode is how many sessions are made at most on Node.
+const maxOnNode = 100_000
+
 // memory measures what live sessions take, each contender alone.
 func (r *run) memory() error {
-	for _, c := range contender.All {
-		if c.Name == contender.None {
+	if err := contender.Install("node"); err != nil {
+		return err
+	}
+	for _, c := range slices.Concat(contender.All, contender.OnNode) {
+		counts := r.sessions
+		switch {
+		case c.Name == contender.None, c.Name == contender.NodeNone:
 			continue
+		case c.Node: // its visitors log in over HTTP, which takes long
+			counts = slices.DeleteFunc(slices.Clone(counts), func(n int) bool { return n > maxOnNode })
 		}
 		if err := r.emptyStores(); err != nil {
 			return err
 		}
 		err := r.with([]contender.Contender{c}, r.stores(), func(children []*child) error {
-			return r.fill(children[0], links{}, r.sessions, false, func(n int, f footprint) {
+			return r.fill(children[0], links{}, counts, false, func(n int, f footprint) {
 				r.results.Memory = append(r.results.Memory, results.Memory{
 					Contender: c.Name, Sessions: n, Heap: f.heap, RSS: f.rss, Store: f.store, Disk: f.disk,
 				})

@@ -163,7 +163,7 @@ func (d *distances) measure(x *child, c crowd) error {
 			if d.loads[k] == nil {
 				d.loads[k] = &traffic{}
 			}
-			if err := d.addRound(d.loads[k], x, c, operation, d.http); err != nil {
+			if err := addRound(d.run, d.loads[k], x, c, operation, d.http); err != nil {
 				return err
 			}
 		}

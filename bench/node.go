@@ -29,7 +29,7 @@ func (r *run) onNode() error {
 		}
 		err = r.interleave("Node, warming up", 1, children, func(x *child) error {
 			for _, operation := range operations { // long enough for Node to compile
-				if err := r.addRound(&traffic{}, x, crowds[x.Name], operation, 2*r.http); err != nil {
+				if err := addRound(r, &traffic{}, x, crowds[x.Name], operation, 2*r.http); err != nil {
 					return err
 				}
 			}
@@ -44,7 +44,7 @@ func (r *run) onNode() error {
 				if seen[k] == nil {
 					seen[k] = &traffic{}
 				}
-				if err := r.addRound(seen[k], x, crowds[x.Name], operation, r.http); err != nil {
+				if err := addRound(r, seen[k], x, crowds[x.Name], operation, r.http); err != nil {
 					return err
 				}
 			}

@@ -29,19 +29,27 @@ type site struct {
 	slowest time.Duration // while the store was down
 }
 
+// watched are those whom outages concern, on Go and on Node.
+func watched() []contender.Contender {
+	all := slices.Concat(contender.All, []contender.Contender{contender.Stale}, contender.OnNode)
+	return slices.DeleteFunc(all, func(c contender.Contender) bool {
+		return c.Name == contender.None || c.Name == contender.Map || c.Name == contender.NodeNone
+	})
+}
+
 // outages watches what visitors meet while the stores cannot be reached, and after
 // they have lost their data.
 func (r *run) outages() error {
-	watched := slices.DeleteFunc(append(slices.Clone(contender.All), contender.Stale), func(c contender.Contender) bool {
-		return c.Name == contender.None || c.Name == contender.Map
-	})
+	if err := contender.Install("node"); err != nil {
+		return err
+	}
 	if err := r.emptyStores(); err != nil {
 		return err
 	}
 	err := guard(func(h *host) error {
 		l, e := r.link(h)
 		var sites []*site
-		for _, c := range watched {
+		for _, c := range watched() {
 			s, err := openSite(r.startChild(h, c, e), r.visitors)
 			if err != nil {
 				return err

@@ -20,7 +20,7 @@ var pageText string
 
 // pageTables are the tables that the page names.
 var pageTables = map[string]func(*results.Results) *table{
-	"cost": costTable, "ratio": ratioTable, "allocation": allocationTable, "network": networkTable, "node": nodeTable, "wire": wireTable,
+	"cost": costTable, "ratio": ratioTable, "allocation": allocationTable, "network": networkTable, "node": nodeTable, "limit": limitTable, "protocol": protocolTable, "wire": wireTable,
 	"store": storeTable, "size": sizeTable, "sizeHTTP": sizeHTTPTable, "outage": outageTable, "loss": lossTable,
 	"memory": memoryTable, "revocation": revocationTable, "following": followingTable,
 	contender.Untouched: loadTable(contender.Untouched), contender.Read: loadTable(contender.Read), contender.Change: loadTable(contender.Change),

@@ -7,8 +7,10 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
@@ -87,7 +89,9 @@ type phase struct {
 // Phases of a run, in their order.
 var phases = []phase{
 	{"process", (*run).inProcess},
+	{"limit", (*run).nearLimit},
 	{"http", (*run).overHTTP},
+	{"protocols", (*run).overProtocols},
 	{"node", (*run).onNode},
 	{"network", (*run).atDistance},
 	{"wire", (*run).onTheWire},
@@ -139,8 +143,20 @@ func (r *run) emptyStores() error {
 	if err := r.redis.FlushDB(ctx).Err(); err != nil {
 		return err
 	}
-	_, err := r.postgres.Exec(ctx, "TRUNCATE sessions")
+	tables, err := r.sessionTables()
+	if err == nil {
+		_, err = r.postgres.Exec(ctx, "TRUNCATE "+strings.Join(tables, ", "))
+	}
 	return err
+}
+
+// sessionTables returns the tables of sessions that there are: those of Node make their own.
+func (r *run) sessionTables() ([]string, error) {
+	rows, err := r.postgres.Query(r.ctx, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname IN ('sessions', 'node_sessions') ORDER BY 1")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // openStores starts the stores, or takes those whose addresses are given. Those must

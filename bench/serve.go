@@ -2,8 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"io"
+	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"runtime"
@@ -22,8 +29,9 @@ type job struct {
 	Environment contender.Environment
 }
 
-// addresses is what it answers on its standard output.
-type addresses struct{ Application, Control string }
+// addresses is what it answers on its standard output. Secure is the application over
+// TLS, which a process of Node does not have.
+type addresses struct{ Application, Secure, Control string }
 
 // ballast is memory that each process holds beside what its contender keeps, as an
 // application does. Without it the garbage collector would run the more often the less a
@@ -32,8 +40,8 @@ const ballast = 64 << 20
 
 // serve serves until the input ends.
 func serve(in io.Reader, out io.Writer) error {
-	application := make([]byte, ballast)
-	defer runtime.KeepAlive(application)
+	beside := make([]byte, ballast)
+	defer runtime.KeepAlive(beside)
 	input := json.NewDecoder(in)
 	var j job
 	if err := input.Decode(&j); err != nil {
@@ -48,7 +56,12 @@ func serve(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer end()
-	site, err := listen(contender.NewApplication(sessions))
+	application := contender.NewApplication(sessions)
+	site, err := listen(application)
+	if err != nil {
+		return err
+	}
+	secure, err := listenTLS(application)
 	if err != nil {
 		return err
 	}
@@ -57,7 +70,7 @@ func serve(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := json.NewEncoder(out).Encode(addresses{site, control}); err != nil {
+	if err := json.NewEncoder(out).Encode(addresses{site, secure, control}); err != nil {
 		return err
 	}
 	io.Copy(io.Discard, in)
@@ -71,6 +84,29 @@ func listen(h http.Handler) (address string, err error) {
 		return "", err
 	}
 	go http.Serve(l, h)
+	return l.Addr().String(), nil
+}
+
+// listenTLS is listen over TLS 1.3, with HTTP/2 for who wants it and a certificate for the
+// life of the process, which is not checked: to check it is the client's work.
+func listenTLS(h http.Handler) (address string, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return "", err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}},
+	}}
+	go server.ServeTLS(l, "", "")
 	return l.Addr().String(), nil
 }
 

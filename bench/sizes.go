@@ -91,7 +91,7 @@ func (g *growth) measure(x *child) error {
 			g.costs[notes].add(x.Name, operation, m)
 		}
 		var t traffic
-		if err := g.addRound(&t, x, g.crowds[k], contender.Read, g.http/2); err != nil {
+		if err := addRound(g.run, &t, x, g.crowds[k], contender.Read, g.http/2); err != nil {
 			return err
 		}
 		g.perSecond[k] = append(g.perSecond[k], t.perSecond...)

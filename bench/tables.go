@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,8 +12,8 @@ import (
 
 // tables are all that there are, in the order of the page.
 var tables = []func(*results.Results) *table{
-	costTable, allocationTable, ratioTable, loadTable(contender.Untouched), loadTable(contender.Read), loadTable(contender.Change),
-	nodeTable, networkTable, wireTable, storeTable, sizeTable, sizeHTTPTable, outageTable, lossTable, memoryTable, revocationTable, followingTable,
+	costTable, allocationTable, ratioTable, limitTable, loadTable(contender.Untouched), loadTable(contender.Read), loadTable(contender.Change),
+	protocolTable, nodeTable, networkTable, wireTable, storeTable, sizeTable, sizeHTTPTable, outageTable, lossTable, memoryTable, revocationTable, followingTable,
 }
 
 // costOf returns what an operation costs in process, or nothing.
@@ -70,6 +71,65 @@ func ratioTable(r *results.Results) *table {
 		row := []string{name}
 		for _, operation := range contender.Operations {
 			row = append(row, "× "+number(ratio(r, name, operation)))
+		}
+		t.add(row...)
+	}
+	return t
+}
+
+// limitTable says how near each is to what it cannot do without. The harness's own part is
+// that of an application without sessions.
+func limitTable(r *results.Results) *table {
+	t := &table{
+		title: "In process, beyond an application without sessions, µs: and as a multiple of the steps alone",
+		head:  []string{"", "read", "of the steps", "bytes / allocations", "change", "of the steps", "bytes / allocations"},
+	}
+	of := func(name, operation string) (c results.Cost) {
+		if i := slices.IndexFunc(r.Limit, func(c results.Cost) bool { return c.Contender == name && c.Operation == operation }); i >= 0 {
+			c = r.Limit[i]
+		}
+		return c
+	}
+	beyond := func(name, operation string) float64 {
+		return of(name, operation).NS.Median - of(contender.None, operation).NS.Median
+	}
+	names := distinct(r.Limit, func(c results.Cost) string { return c.Contender })
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Compare(beyond(a, contender.Read), beyond(b, contender.Read))
+	})
+	for _, name := range names {
+		if name == contender.None {
+			continue
+		}
+		row := []string{name}
+		for _, operation := range readAndChange {
+			c := of(name, operation)
+			row = append(row, number(beyond(name, operation)/1000), "× "+number(beyond(name, operation)/beyond(contender.Steps, operation)),
+				fmt.Sprintf("%s / %.0f", count(c.Bytes), c.Allocs))
+		}
+		t.add(row...)
+	}
+	return t
+}
+
+func protocolTable(r *results.Results) *table {
+	t := &table{
+		title: fmt.Sprintf("By protocol, with %d connections: processor time of the application for a request, µs, and requests a second", protocolConnections),
+		head:  []string{""},
+	}
+	type column struct{ name, operation string }
+	columns := distinct(r.Protocols, func(p results.Protocol) column { return column{p.Name, p.Operation} })
+	for _, c := range columns {
+		t.head = append(t.head, c.name+": "+c.operation)
+	}
+	for _, name := range distinct(r.Protocols, func(p results.Protocol) string { return p.Contender }) {
+		row := []string{name}
+		for _, c := range columns {
+			for _, p := range r.Protocols {
+				if p.Contender == name && p.Name == c.name && p.Operation == c.operation {
+					row = append(row, fmt.Sprintf("%s (%s/s)", number(p.ServerCPUMicros.Median), count(p.PerSecond.Median)))
+				}
+			}
 		}
 		t.add(row...)
 	}
@@ -286,10 +346,13 @@ func memoryTable(r *results.Results) *table {
 	t.head = append(t.head, "on disk")
 	for _, name := range distinct(r.Memory, func(m results.Memory) string { return m.Contender }) {
 		row, disk := []string{name}, "–"
-		for _, m := range r.Memory {
-			if m.Contender != name {
+		for _, n := range counts {
+			i := slices.IndexFunc(r.Memory, func(m results.Memory) bool { return m.Contender == name && m.Sessions == n })
+			if i < 0 {
+				row = append(row, results.NotMeasured)
 				continue
 			}
+			m := r.Memory[i]
 			cell := fmt.Sprintf("%s (%s)", size(max(0, m.Heap)), size(max(0, m.RSS)))
 			if c, err := contender.Find(name); err == nil && (c.Store == contender.OnRedis || c.Store == contender.OnPostgres) {
 				cell += " / " + storeSize(m)

@@ -18,8 +18,7 @@ type visitor struct {
 	client   *fasthttp.HostClient
 	request  fasthttp.Request
 	response fasthttp.Response
-	keeps    bool // the application is not the zero line
-	quantity int  // as of the last change
+	witness
 }
 
 func newVisitor(x *child) *visitor {
@@ -28,16 +27,18 @@ func newVisitor(x *child) *visitor {
 			Addr: x.Application, MaxConns: 1, ReadBufferSize: 1 << 16, WriteBufferSize: 1 << 16,
 			NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
 		},
-		keeps: x.Name != contender.None && x.Name != contender.NodeNone,
+		witness: witness{keeps: keeps(x)},
 	}
 	v.request.Header.SetHost(x.Application)
 	return v
 }
 
+// keeps reports whether a contender keeps sessions: it is not a zero line.
+func keeps(x *child) bool { return x.Name != contender.None && x.Name != contender.NodeNone }
+
 // login logs in, with notes of so many bytes.
 func (v *visitor) login(notes int) error {
 	v.request.Header.DelAllCookies()
-	v.quantity = contender.Reference(0).Cart[0].Qty
 	return v.visit(contender.Login, "/login?notes="+strconv.Itoa(notes))
 }
 
@@ -54,18 +55,30 @@ func (v *visitor) visit(operation, path string) error {
 		return fmt.Errorf("%s: %w", operation, statusError{status, strings.TrimSpace(string(v.response.Body()))})
 	}
 	v.takeCookies()
-	if !v.keeps {
+	return v.check(operation, func(name string) string { return string(v.response.Header.Peek(name)) })
+}
+
+// A witness checks what the application says that an operation did.
+type witness struct {
+	keeps    bool // the application is not the zero line
+	quantity int  // as of the last change
+}
+
+func (w *witness) check(operation string, header func(name string) string) error {
+	if !w.keeps {
 		return nil
 	}
 	switch operation {
+	case contender.Login:
+		w.quantity = contender.Reference(0).Cart[0].Qty
 	case contender.Read:
-		if got := v.response.Header.Peek(contender.UserHeader); string(got) != strconv.Itoa(contender.User) {
+		if got := header(contender.UserHeader); got != strconv.Itoa(contender.User) {
 			return fmt.Errorf("a visitor who is logged in is user %q", got)
 		}
 	case contender.Change:
-		v.quantity = contender.NextQuantity(v.quantity)
-		if got := v.response.Header.Peek(contender.QuantityHeader); string(got) != strconv.Itoa(v.quantity) {
-			return fmt.Errorf("a change to %q, where the one before makes it %d", got, v.quantity)
+		w.quantity = contender.NextQuantity(w.quantity)
+		if got := header(contender.QuantityHeader); got != strconv.Itoa(w.quantity) {
+			return fmt.Errorf("a change to %q, where the one before makes it %d", got, w.quantity)
 		}
 	}
 	return nil
@@ -122,9 +135,12 @@ func (r *run) gatherAll(children []*child, n int) (map[string]crowd, error) {
 	return crowds, nil
 }
 
-// visit has each of a crowd do one operation after another for some time, and
+// A doer does one operation, and checks that it has happened.
+type doer interface{ do(operation string) error }
+
+// visitAll has each of a crowd do one operation after another for some time, and
 // returns how long each took, in microseconds, and all together.
-func (c crowd) visit(operation string, d time.Duration) (micros []float64, elapsed time.Duration, err error) {
+func visitAll[D doer](c []D, operation string, d time.Duration) (micros []float64, elapsed time.Duration, err error) {
 	each := make([][]float64, len(c))
 	errs := make([]error, len(c))
 	var working sync.WaitGroup

@@ -62,7 +62,13 @@ func (w *worker) measure(operation string, notes int, d time.Duration) (m measur
 		return m, err
 	}
 	var cookies []*http.Cookie
-	if operation != contender.Login {
+	if own, ok := w.sessions.(interface {
+		Cookies() ([]*http.Cookie, error)
+	}); ok {
+		if cookies, err = own.Cookies(); err != nil {
+			return m, err
+		}
+	} else if operation != contender.Login {
 		cookies = w.login(notes)
 	}
 	template := w.request(operation, cookies)

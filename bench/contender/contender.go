@@ -109,7 +109,6 @@ type Environment struct {
 	Postgres string // URL
 	Key      string // a key of sealed as text, so that a restart has the same one
 	Cookies  int    // how many cookies a session may be split over; 0 for the default
-
 }
 
 // All are the contenders that are measured everywhere, in the order of the tables.
@@ -136,6 +135,15 @@ var OnNode = []Contender{
 	{Name: IronSession, Node: true},
 }
 
+// Limits are those that sealed is held against in process: what it cannot do without, and
+// what device binding adds.
+var Limits = []Contender{
+	{Name: Steps, Open: openSteps},
+	{Name: Line, Open: openLine},
+	{Name: Unbound, Open: openBindable},
+	{Name: Bound, Open: openBound},
+}
+
 // Stale is one more where stores fail: it prefers to take a session for valid that
 // may have been logged out elsewhere.
 var Stale = Contender{Name: SealedStale, Store: OnRedis, CopyDies: true, Open: openSealedStale}
@@ -145,7 +153,7 @@ var ErrUnknown = errors.New("no such contender")
 
 // Find returns the contender of a name.
 func Find(name string) (Contender, error) {
-	all := append(append(slices.Clone(All), Stale), OnNode...)
+	all := slices.Concat(All, []Contender{Stale}, OnNode, Limits)
 	i := slices.IndexFunc(all, func(c Contender) bool { return c.Name == name })
 	if i < 0 {
 		return Contender{}, ErrUnknown

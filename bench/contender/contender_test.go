@@ -71,7 +71,7 @@ func (b *browser) copy() *browser { return &browser{b.t, b.base, maps.Clone(b.co
 func TestContenders(t *testing.T) {
 	redis, postgres := testserver.StartRedis(t), testserver.StartPostgres(t, "-c", "max_connections=200")
 	e := contender.Environment{Redis: redis.Addr, Postgres: postgres.URL(postgres.Addr), Key: sealed.GenerateKey().Text()}
-	for _, c := range append(contender.All, contender.Stale) {
+	for _, c := range slices.Concat(contender.All, []contender.Contender{contender.Stale}, contender.Select(contender.Line, contender.Unbound)) {
 		t.Run(c.Name, func(t *testing.T) {
 			sessions, end, err := c.Open(t.Context(), e)
 			if err != nil {
@@ -94,6 +94,50 @@ func TestContenders(t *testing.T) {
 			t.Run("cookies", func(t *testing.T) { cookies(t, newBrowser) })
 			t.Run("logout", func(t *testing.T) { logout(t, newBrowser, c.CopyDies) })
 		})
+	}
+}
+
+// The limit reads what it has written, and a bound session is of no use without its proof.
+func TestLimits(t *testing.T) {
+	e := contender.Environment{Key: sealed.GenerateKey().Text()}
+	open := func(name string) contender.Sessions {
+		sessions, end, err := contender.Select(name)[0].Open(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(end)
+		return sessions
+	}
+	request := func(cookies ...*http.Cookie) *http.Request {
+		r := httptest.NewRequest("GET", "https://shop.example/read", nil)
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		return r
+	}
+	steps, w := open(contender.Steps), httptest.NewRecorder()
+	if err := steps.Login(w, request(), contender.Reference(0)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := steps.Get(request(w.Result().Cookies()...)); err != nil || !reflect.DeepEqual(got, contender.Reference(0)) {
+		t.Errorf("the steps read %+v, %v", got, err)
+	}
+	bound := open(contender.Bound)
+	cookies, err := bound.(interface{ Cookies() ([]*http.Cookie, error) }).Cookies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, tt := range map[string]struct {
+		cookies []*http.Cookie
+		want    string
+	}{"both cookies": {cookies, strconv.Itoa(contender.User)}, "without the proof": {slices.DeleteFunc(slices.Clone(cookies), func(c *http.Cookie) bool {
+		return strings.Contains(c.Name, "proof")
+	}), ""}} {
+		w := httptest.NewRecorder()
+		contender.NewApplication(bound).ServeHTTP(w, request(tt.cookies...))
+		if got := w.Header().Get(contender.UserHeader); got != tt.want {
+			t.Errorf("%s: user %q, want %q", what, got, tt.want)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import { createClient } from 'redis'
 import pg from 'pg'
 
 const SECRET = 'of the benchmark, which is no secret'
+const PATIENCE = 3000 // ms with a store, as go-redis has it
 const promised = (f) => new Promise((resolve, reject) => f((e) => e ? reject(e) : resolve()))
 
 // express-session, as its manual sets it up for login sessions.
@@ -75,14 +76,18 @@ export async function open (name, environment) {
     case 'Node, no sessions': return none
     case 'express-session, in memory': return expressSession(new session.MemoryStore())
     case 'express-session, Redis': {
-      const client = createClient({ url: `redis://${environment.Redis}` })
+      // The clients of Go have such limits, too: otherwise a request waits for as long as the server is away.
+      const client = createClient({
+        url: `redis://${environment.Redis}`, pingInterval: 1000,
+        socket: { connectTimeout: PATIENCE, socketTimeout: PATIENCE, reconnectStrategy: 500 }
+      })
       client.on('error', () => {}) // each request says so
       await client.connect()
       return expressSession(new RedisStore({ client }))
     }
     case 'express-session, PostgreSQL': {
       const Store = connectPg(session)
-      const pool = new pg.Pool({ connectionString: environment.Postgres, max: 20 })
+      const pool = new pg.Pool({ connectionString: environment.Postgres, max: 20, connectionTimeoutMillis: PATIENCE, query_timeout: PATIENCE })
       pool.on('error', () => {})
       return expressSession(new Store({ pool, tableName: 'node_sessions', createTableIfMissing: true, pruneSessionInterval: false }))
     }

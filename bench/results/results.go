@@ -25,6 +25,14 @@ type Results struct {
 
 	Node        []Load       `json:",omitempty"` // those of Node, and some of Go in the same rounds
 	NodeCookies []CookieSize `json:",omitempty"`
+	Protocols   []Protocol   `json:",omitempty"`
+	Limit       []Cost       `json:",omitempty"`
+}
+
+// Protocol is a load over one protocol of HTTP.
+type Protocol struct {
+	Name string
+	Load
 }
 
 // CookieSize is how long the Cookie header of the reference session is.

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+
+	"example.com/sealed/bench/contender"
+	"example.com/sealed/bench/results"
+)
+
+// This file measures requests over the protocols of the web as it is. All have net/http's
+// client, so that they can be compared; it takes more of the machine than that of visitor.go.
+
+// A protocol is a way to reach an application.
+type protocol struct {
+	name       string
+	tls, http2 bool
+	dials      bool // a connection for each request
+	operations []string
+}
+
+var readAndChange = []string{contender.Read, contender.Change}
+
+var protocols = []protocol{
+	{name: "HTTP/1.1", operations: readAndChange},
+	{name: "HTTP/1.1, TLS", tls: true, operations: readAndChange},
+	{name: "HTTP/2, TLS", tls: true, http2: true, operations: readAndChange},
+	{name: "HTTP/1.1, a new TLS connection each", tls: true, dials: true, operations: []string{contender.Read}},
+}
+
+var protocolRivals = []string{contender.None, contender.Sealed, contender.SealedMemory, contender.SCSMemory, contender.SCSRedis}
+
+const protocolConnections = 16
+
+// A surfer is a visitor over any protocol, with a connection of its own, as a browser has.
+type surfer struct {
+	transport *http.Transport
+	client    http.Client
+	base      string
+	cookies   map[string]string
+	header    string // of cookies
+	proto     int    // major version
+	witness
+}
+
+func (p protocol) newSurfer(x *child) *surfer {
+	s := &surfer{base: "http://" + x.Application, cookies: map[string]string{}, proto: 1, witness: witness{keeps: keeps(x)}}
+	s.transport = &http.Transport{DisableKeepAlives: p.dials, Protocols: new(http.Protocols), DisableCompression: true}
+	s.transport.Protocols.SetHTTP1(!p.http2)
+	s.transport.Protocols.SetHTTP2(p.http2)
+	if p.tls {
+		s.base = "https://" + x.Secure
+		s.transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // it is made by the process under test
+	}
+	if p.http2 {
+		s.proto = 2
+	}
+	s.client = http.Client{Transport: s.transport}
+	return s
+}
+
+func (s *surfer) do(operation string) error {
+	r, err := http.NewRequest(contender.Method(operation), s.base+"/"+operation, nil)
+	if err != nil {
+		return err
+	}
+	if s.header != "" {
+		r.Header.Set("Cookie", s.header)
+	}
+	res, err := s.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	switch {
+	case err != nil:
+		return err
+	case res.StatusCode != http.StatusOK:
+		return fmt.Errorf("%s: %w", operation, statusError{res.StatusCode, string(body)})
+	case res.ProtoMajor != s.proto:
+		return fmt.Errorf("%s, want HTTP/%d", res.Proto, s.proto)
+	}
+	if set := res.Cookies(); len(set) > 0 {
+		s.header = ""
+		for _, c := range set {
+			s.cookies[c.Name] = c.Value
+		}
+		for name, value := range s.cookies {
+			if s.header != "" {
+				s.header += "; "
+			}
+			s.header += name + "=" + value
+		}
+	}
+	return s.check(operation, res.Header.Get)
+}
+
+// overProtocols measures requests over each protocol.
+func (r *run) overProtocols() error {
+	type key struct {
+		protocol string
+		loaded
+	}
+	seen := map[key]*traffic{}
+	return r.with(contender.Select(protocolRivals...), r.stores(), func(children []*child) error {
+		crowds := map[[2]string][]*surfer{}
+		for _, x := range children {
+			for _, p := range protocols {
+				for range protocolConnections {
+					s := p.newSurfer(x)
+					defer s.transport.CloseIdleConnections()
+					if err := s.do(contender.Login); err != nil {
+						return fmt.Errorf("%s: %s: %w", x.Name, p.name, err)
+					}
+					crowds[[2]string{x.Name, p.name}] = append(crowds[[2]string{x.Name, p.name}], s)
+				}
+			}
+		}
+		for _, part := range []struct {
+			what   string
+			rounds int
+		}{{"protocols, warming up", 1}, {"protocols", r.rounds}} {
+			clear(seen) // what it took to warm up does not count
+			err := r.interleave(part.what, part.rounds, children, func(x *child) error {
+				for _, p := range protocols {
+					for _, operation := range p.operations {
+						k := key{p.name, loaded{x.Name, operation, protocolConnections}}
+						if seen[k] == nil {
+							seen[k] = &traffic{}
+						}
+						if err := addRound(r, seen[k], x, crowds[[2]string{x.Name, p.name}], operation, r.http); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		for _, p := range protocols {
+			for _, operation := range p.operations {
+				for _, x := range children {
+					k := key{p.name, loaded{x.Name, operation, protocolConnections}}
+					r.results.Protocols = append(r.results.Protocols, results.Protocol{Name: p.name, Load: seen[k].load(k.loaded)})
+				}
+			}
+		}
+		return nil
+	})
+}
