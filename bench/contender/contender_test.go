@@ -123,7 +123,9 @@ func TestLimits(t *testing.T) {
 		t.Errorf("the steps read %+v, %v", got, err)
 	}
 	bound := open(contender.Bound)
-	cookies, err := bound.(interface{ Cookies() ([]*http.Cookie, error) }).Cookies()
+	cookies, err := bound.(interface {
+		Cookies() ([]*http.Cookie, error)
+	}).Cookies()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,21 +54,22 @@ func openLine(context.Context, Environment) (Sessions, func(), error) {
 	return line{s}, func() {}, err
 }
 
-func (l line) read(r *http.Request) (rec record, err error) {
+// read returns the session of a request. Whoever has no cookie of ours is a stranger.
+func (l line) read(r *http.Request) (rec record) {
 	c, err := r.Cookie(straightName)
 	if err != nil {
-		return rec, nil // a stranger
+		return record{}
 	}
 	token, err := base64.RawURLEncoding.DecodeString(c.Value)
 	if err != nil || len(token) < straightHead+chacha20poly1305.NonceSizeX {
-		return rec, err
+		return record{}
 	}
 	nonce, text := token[straightHead:straightHead+chacha20poly1305.NonceSizeX], token[straightHead+chacha20poly1305.NonceSizeX:]
 	plaintext, err := l.aead.Open(text[:0], nonce, text, straightData)
-	if err != nil {
-		return rec, err
+	if err != nil || cbor.Unmarshal(plaintext, &rec) != nil {
+		return record{}
 	}
-	return rec, cbor.Unmarshal(plaintext, &rec)
+	return rec
 }
 
 func (l line) write(w http.ResponseWriter, rec *record) error {
@@ -87,16 +88,10 @@ func (l line) write(w http.ResponseWriter, rec *record) error {
 	return nil
 }
 
-func (l line) Get(r *http.Request) (Session, error) {
-	rec, err := l.read(r)
-	return rec.Data, err
-}
+func (l line) Get(r *http.Request) (Session, error) { return l.read(r).Data, nil }
 
 func (l line) Change(w http.ResponseWriter, r *http.Request, change func(*Session)) error {
-	rec, err := l.read(r)
-	if err != nil {
-		return err
-	}
+	rec := l.read(r)
 	change(&rec.Data)
 	return l.write(w, &rec)
 }
