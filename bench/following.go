@@ -6,6 +6,7 @@ import (
 
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
+	"example.com/sealed/internal/testserver"
 	"example.com/sealed/redisstore"
 	"example.com/sealed/revoke"
 )
@@ -23,7 +24,7 @@ func (r *run) following() error {
 		return err
 	}
 	c := contender.Select(contender.SealedRedis)[0]
-	err := guard(func(h *host) error {
+	err := testserver.Guard(func(h *testserver.Host) error {
 		here, e := r.link(h)
 		there, f := r.link(h)
 		x := r.startChild(h, c, e)

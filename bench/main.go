@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"example.com/sealed/bench/results"
+	"example.com/sealed/internal/testserver"
 )
 
 type options struct {
@@ -116,7 +117,7 @@ func measure(ctx context.Context, o options, only []string, status *os.File) (*r
 	progress := newProgress(status)
 	defer progress.done()
 	var measured *results.Results
-	err := guard(func(h *host) error {
+	err := testserver.Guard(func(h *testserver.Host) error {
 		r, err := newRun(ctx, h, o, progress)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
+	"example.com/sealed/internal/testserver"
 )
 
 // A footprint is the memory of a contender and its store at one time, and what they
@@ -197,7 +198,7 @@ func (r *run) revoked() error {
 		if err := r.emptyStores(); err != nil {
 			return err
 		}
-		err := guard(func(h *host) error {
+		err := testserver.Guard(func(h *testserver.Host) error {
 			l, e := r.link(h)
 			return r.with([]contender.Contender{c}, e, func(children []*child) error {
 				return r.fill(children[0], l, r.revocations, true, func(n int, f footprint) {

@@ -16,7 +16,7 @@ import (
 type links struct{ redis, postgres *testserver.Proxy }
 
 // link puts a network between contenders and stores, and returns where to find those.
-func (r *run) link(h *host) (links, contender.Environment) {
+func (r *run) link(h *testserver.Host) (links, contender.Environment) {
 	l := links{testserver.NewProxy(h, r.redisAddr), testserver.NewProxy(h, r.pgAddr)}
 	return l, r.environment(l.redis.Addr, l.postgres.Addr)
 }
@@ -90,7 +90,7 @@ type distant struct {
 // atDistance measures operations when the stores are some way off.
 func (r *run) atDistance() error {
 	contenders := contender.Select(contender.Sealed, contender.SealedRedis, contender.SCSRedis, contender.SCSPostgres)
-	return guard(func(h *host) error {
+	return testserver.Guard(func(h *testserver.Host) error {
 		l, e := r.link(h)
 		d := &distances{r, l, map[time.Duration]float64{}, map[time.Duration]time.Duration{}, map[distant][]float64{}, map[distant]*traffic{}}
 		if err := d.pingAll(); err != nil {

@@ -46,7 +46,7 @@ func (r *run) outages() error {
 	if err := r.emptyStores(); err != nil {
 		return err
 	}
-	err := guard(func(h *host) error {
+	err := testserver.Guard(func(h *testserver.Host) error {
 		l, e := r.link(h)
 		var sites []*site
 		for _, c := range watched() {
@@ -243,7 +243,7 @@ const settle = 6 * time.Second
 
 // lose empties the stores, and restarts processes that keep something themselves.
 // Then it counts who is still logged in, and which copies of cookies work.
-func (r *run) lose(h *host, e contender.Environment, sites []*site) error {
+func (r *run) lose(h *testserver.Host, e contender.Environment, sites []*site) error {
 	if err := r.emptyStores(); err != nil {
 		return err
 	}

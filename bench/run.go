@@ -63,7 +63,7 @@ var quick = plan{
 
 // A run is one run of the benchmark, under way.
 type run struct {
-	*host
+	*testserver.Host
 	plan
 	ctx      context.Context
 	rng      *rand.Rand
@@ -112,7 +112,7 @@ func (r *run) stores() contender.Environment { return r.environment(r.redisAddr,
 // with starts a process for each contender, has f do something with them, and ends
 // them.
 func (r *run) with(contenders []contender.Contender, e contender.Environment, f func([]*child) error) error {
-	return guard(func(h *host) error {
+	return testserver.Guard(func(h *testserver.Host) error {
 		var children []*child
 		for _, c := range contenders {
 			children = append(children, r.startChild(h, c, e))
@@ -212,9 +212,9 @@ func (r *run) openPostgres(ctx context.Context, url string) error {
 }
 
 // newRun returns a run that has its stores.
-func newRun(ctx context.Context, h *host, o options, progress *progress) (*run, error) {
+func newRun(ctx context.Context, h *testserver.Host, o options, progress *progress) (*run, error) {
 	r := &run{
-		host: h, plan: thorough, ctx: ctx, rng: rand.New(rand.NewPCG(o.seed, 0)), progress: progress,
+		Host: h, plan: thorough, ctx: ctx, rng: rand.New(rand.NewPCG(o.seed, 0)), progress: progress,
 		results: &results.Results{}, key: sealed.GenerateKey().Text(),
 	}
 	if o.quick {

@@ -12,13 +12,14 @@ import (
 
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
+	"example.com/sealed/internal/testserver"
 )
 
 // onTheWire counts the bytes of each request in both directions, and those that it
 // makes go to the store and back. Each contender is alone with its stores.
 func (r *run) onTheWire() error {
 	for _, c := range contender.All {
-		err := guard(func(h *host) error {
+		err := testserver.Guard(func(h *testserver.Host) error {
 			l, e := r.link(h)
 			return r.with([]contender.Contender{c}, e, func(children []*child) error {
 				return r.countAll(children[0], l)

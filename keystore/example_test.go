@@ -2,6 +2,7 @@ package keystore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -76,4 +77,60 @@ func ExampleSyncer_Revoke() {
 	// pending
 	// primary
 	// revoked
+}
+
+// The first key is made once, by whoever sets the site up; an empty store is an error
+// everywhere else.
+func ExampleInit() {
+	ctx := context.Background()
+	store := new(keystore.Memory) // as a rule, a File, or the store of redisstore or pgstore
+	wrapping := []sealed.Key{sealed.GenerateKey()}
+
+	_, err := keystore.Open(ctx, store, wrapping, keystore.Policy{})
+	fmt.Println(errors.Is(err, keystore.ErrEmpty))
+	if _, err := keystore.Init(ctx, store, wrapping); err != nil {
+		log.Fatal(err)
+	}
+	keys, err := keystore.Open(ctx, store, wrapping, keystore.Policy{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer keys.Close()
+	fmt.Println(keys.Health())
+	// Output:
+	// true
+	// <nil>
+}
+
+// Keys from a secret that an orchestrator mounts, and replaces when it rotates.
+func ExampleNewMounted() {
+	folder, err := os.MkdirTemp("", "secret")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(folder)
+	path := filepath.Join(folder, "session-keys")
+	ctx, wrapping := context.Background(), []sealed.Key{sealed.GenerateKey()}
+	if _, err := keystore.Init(ctx, keystore.NewFile(path), wrapping); err != nil { // who writes the secret
+		log.Fatal(err)
+	}
+	keys, err := keystore.Open(ctx, keystore.NewMounted(path), wrapping, keystore.Policy{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer keys.Close()
+	_, err = keys.Rotate(ctx)
+	fmt.Println(errors.Is(err, keystore.ErrReadOnly))
+	// Output:
+	// true
+}
+
+// The wrapping key comes from the environment: the present one, and before a rotation of it
+// also the one to come.
+func ExampleParseWrapping() {
+	text := sealed.GenerateKey().Text() + " " + sealed.GenerateKey().Text() // os.Getenv("SESSION_WRAPPING_KEY")
+	wrapping, err := keystore.ParseWrapping(text)
+	fmt.Println(len(wrapping), err)
+	// Output:
+	// 2 <nil>
 }

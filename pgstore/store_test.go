@@ -321,3 +321,14 @@ func soon(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// onPostgres calls f with the URL of a server that ends with it.
+func onPostgres(f func(url string) error) {
+	err := testserver.Guard(func(h *testserver.Host) error {
+		server := testserver.StartPostgres(h)
+		return f(server.URL(server.Addr))
+	})
+	if err != nil {
+		panic(err)
+	}
+}

@@ -360,3 +360,10 @@ func TestScriptsAreSentOnce(t *testing.T) {
 		}
 	}
 }
+
+// onRedis calls f with the address of a server that ends with it.
+func onRedis(f func(addr string) error) {
+	if err := testserver.Guard(func(h *testserver.Host) error { return f(testserver.StartRedis(h).Addr) }); err != nil {
+		panic(err)
+	}
+}
