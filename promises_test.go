@@ -8,16 +8,8 @@ import (
 	"testing"
 )
 
-// The tests that SECURITY.md names for its promises are there.
+// The tests that SECURITY.md and docs/asvs.md name are there.
 func TestPromisesNameTheirTests(t *testing.T) {
-	page, err := os.ReadFile("SECURITY.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(page), -1)
-	if len(named) < 10 {
-		t.Fatalf("SECURITY.md names %d tests", len(named))
-	}
 	var code strings.Builder
 	for _, folder := range []string{".", "revoke", "keystore"} {
 		files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
@@ -32,9 +24,19 @@ func TestPromisesNameTheirTests(t *testing.T) {
 			code.Write(text)
 		}
 	}
-	for _, name := range named {
-		if !strings.Contains(code.String(), "func "+name[1]+"(") {
-			t.Errorf("SECURITY.md names %s, which is not there", name[1])
+	for _, page := range []string{"SECURITY.md", "docs/asvs.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+		if len(named) < 10 {
+			t.Fatalf("%s names %d tests", page, len(named))
+		}
+		for _, name := range named {
+			if !strings.Contains(code.String(), "func "+name[1]+"(") {
+				t.Errorf("%s names %s, which is not there", page, name[1])
+			}
 		}
 	}
 }
