@@ -229,24 +229,17 @@ func inReadme(text []byte, r *results.Results) ([]byte, error) {
 	if !ok1 || !ok2 {
 		return nil, fmt.Errorf("the README has no section between %q and %q", sectionStart, sectionEnd)
 	}
-	figures, err := section(r)
-	return []byte(before + sectionStart + figures + sectionEnd + after), err
+	return []byte(before + sectionStart + section(r) + sectionEnd + after), nil
 }
 
-// section returns what the README shows: one chart, and one table of five rows.
-func section(r *results.Results) (string, error) {
-	shown, err := figure("process", "docs/"+chartFolder)
-	if err != nil {
-		return "", err
-	}
+// section returns what the README shows: one table of two rows.
+func section(r *results.Results) string {
 	f := facts{r}
-	t := &table{head: []string{"", "read", "change", "bytes of cookie", "memory of " + f.mostSessions() + " sessions", "served while the store is down"}}
-	for _, name := range []string{contender.SealedRedis, contender.SCSMemory, contender.SCSRedis, contender.SCSPostgres, contender.Gorilla} {
+	t := &table{head: []string{"one request's part", "read", "change", "bytes of cookie", "memory of " + f.mostSessions() + " sessions", "served while the store is down"}}
+	for _, name := range []string{contender.SealedRedis, contender.SCSRedis} {
 		t.add(name, f.took(name, contender.Read), f.took(name, contender.Change), fmt.Sprint(f.wire(name, contender.Read).Cookie), f.memoryOf(name), f.servedBy(name))
 	}
-	encoding := fmt.Sprintf("Much of that time of scs and gorilla/sessions is gob. With a codec of CBOR, a read of scs in memory takes %s, a change %s.",
-		f.took(contender.SCSCBOR, contender.Read), f.took(contender.SCSCBOR, contender.Change))
-	return shown + "\n\n" + t.markdown() + "\n\n" + encoding + "\n", nil
+	return t.markdown() + "\n"
 }
 
 // mostSessions is how many the largest number of sessions is.

@@ -48,7 +48,7 @@ rename() {
   sed -i "s/^## Unreleased\$/## $version/" CHANGELOG.md
   awk -v get="go get $module@$version" '
     /^Until the module is published/ { next }
-    /^go mod edit -require .* -replace / { print get; next }
+    /^go mod edit -require .* -replace / || /# when it is published/ { print get; next }
     { print }' README.md | cat -s >README.new
   mv README.new README.md
 }
@@ -103,7 +103,7 @@ prove() {
   mkdir "$stranger" "$stranger/servers" "$work/bin"
   cd "$stranger"
   step "a stranger requires all, and runs the README's program"
-  awk '/^```go$/ {on = 1; next} /^```$/ {if (on) exit} on' "$clone/README.md" >main.go
+  awk '/^package main$/ {on = 1} /^```$/ {if (on) exit} on' "$clone/README.md" >main.go
   cp "$clone/ci/readme_test.go.txt" main_test.go
   cp "$clone/ci/stranger.go.txt" servers/main.go
   go mod init stranger.example/app 2>/dev/null

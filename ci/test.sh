@@ -193,7 +193,7 @@ readme_program() {
   part "the README's program, as a stranger's module"
   stranger=$(mktemp -d)
   trap 'rm -rf "$stranger"' EXIT
-  awk '/^```go$/ {on = 1; next} /^```$/ {if (on) exit} on' README.md >"$stranger/main.go"
+  awk '/^package main$/ {on = 1} /^```$/ {if (on) exit} on' README.md >"$stranger/main.go"
   grep -q '^func main' "$stranger/main.go" || fail "README.md has no complete program"
   cp ci/readme_test.go.txt "$stranger/main_test.go"
   (
@@ -202,7 +202,19 @@ readme_program() {
       go mod edit -require example.com/sealed@v0.0.0 -replace "example.com/sealed=$root" &&
       go mod tidy && go vet . && go test -race .
   ) || fail "the README's program does not work"
+  type -P curl >/dev/null || { not_run+=("the README's curl lines: install curl"); return; }
+  readme_curl $((20000 + RANDOM % 10000)) || fail "the README's curl lines do not log in"
 }
+
+# readme_curl runs the README's program on another port, and its curl lines against that.
+readme_curl() (
+  cd "$stranger" && sed -i "s/localhost:8080/localhost:$1/" main.go && go build -o app . || return
+  SESSION_KEYS=$(./app key) ./app &
+  trap "kill $!" EXIT
+  for _ in $(seq 100); do curl -sf "http://localhost:$1/" >/dev/null && break || sleep 0.1; done
+  grep '^curl ' "$root/README.md" | sed "s/localhost:8080/localhost:$1/; s/^curl/curl -sf/" >curl.sh
+  bash -e curl.sh | tee /dev/stderr | grep -c 'Hello, alice, visit [12]' | grep -qx 2
+)
 
 release() {
   part "a release, as strangers would use it"

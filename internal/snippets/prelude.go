@@ -39,6 +39,7 @@ var (
 	client      *redis.Client
 	pool        *pgxpool.Pool
 	mux         *http.ServeMux
+	r           *http.Request
 	e           *gin.Engine
 	old         *scs.SessionManager
 	user, hash  string
@@ -47,6 +48,6 @@ var (
 
 // A page uses some of the names, and of the packages.
 var _ = []any{
-	ctx, keys, wrapping, sessions, m, revocations, store, client, pool, mux, e, old, user, hash, longest,
+	ctx, keys, wrapping, sessions, m, revocations, store, client, pool, mux, r, e, old, user, hash, longest,
 	fromscs.Import[Session], keystore.Open, redisstore.New, pgx.BeginFunc,
 }
