@@ -37,8 +37,8 @@
 //     The package's own transactions do not wait for their client.
 //
 // What a server loses is found out, and instances that know it give it back. It is
-// lost for good only if all of them have stopped by then. Rows that somebody has
-// deleted by hand are not missed.
+// lost for good only if all of them have stopped by then. Instances do not notice rows
+// that somebody has deleted by hand.
 package pgstore
 
 import (
