@@ -79,7 +79,8 @@ type Config[T any] struct {
 	RenewalGrace time.Duration
 
 	// DeviceBinding binds sessions to a key of the visitor's device, so that a copied cookie
-	// is worth minutes. Experimental. Default nil: off.
+	// is worth minutes. It needs Subject, and a cookie that is neither Insecure nor Partitioned and has no
+	// Domain; Revocations are recommended. Experimental. Default nil: off.
 	DeviceBinding *DeviceBinding
 
 	// Import takes over the sessions of another library. The zero Import does nothing.

@@ -50,8 +50,8 @@ type Info struct {
 	KeyID    string    // the key that sealed it; "" for one not sealed yet
 
 	// Bound says that the session is bound to a key of its device: see
-	// [Config.DeviceBinding]. Proven is when the device has last proven that it has the key, to the minute:
-	// it has signed since then.
+	// [Config.DeviceBinding]. Proven is when the challenge was made that the device has signed last: it
+	// signed within a minute of that.
 	Bound  bool
 	Proven time.Time
 

@@ -14,10 +14,22 @@
 // [Config.Subject] reads, log out with [Manager.Destroy]. There is nothing to
 // save: the cookie is written with the response's headers.
 //
-// Nothing is lost in silence. A change after the headers were sent is
-// [ErrCommitted], one that no longer fits into the cookie is [ErrTooLarge] with
-// the session left as it was, and a cookie that gives no session says why in
-// the error of Get.
+//	keys, err := sealed.ParseKeyring(os.Getenv("SESSION_KEYS"))
+//	sessions, err := sealed.New(keys, sealed.Config[Session]{
+//		Subject:     func(s Session) string { return s.User },
+//		Revocations: revoke.NewList(),
+//	})
+//	handler := sessions.Handler(mux)
+//
+//	// In a handler:
+//	s, err := sessions.Get(r.Context())
+//	err = sessions.Update(r.Context(), func(s *Session) { s.User = "alice" })
+//	err = sessions.Destroy(r.Context())
+//
+// What cannot be done is an error where it was asked for: a change after the headers
+// were sent is [ErrCommitted], one that no longer fits into the cookie is [ErrTooLarge]
+// with the session left as it was, and a cookie that gives no session says why in the
+// error of Get.
 //
 // # What is promised
 //

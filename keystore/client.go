@@ -115,7 +115,7 @@ func Read(ctx context.Context, store Store, wrapping []sealed.Key) (Document, er
 }
 
 // ErrEmpty says that a store holds no keys, and that nobody has allowed to make them.
-var ErrEmpty = errors.New("keystore: the store holds no keys: if it is the right one, make the first with Init, with \"sealed keys init\", or with Policy.CreateIfEmpty")
+var ErrEmpty = errors.New("keystore: the store holds no keys: if it is the right one, make the first with Init, with \"sealed keys init FILE\" or \"sealed-servers keys init URL\", or with Policy.CreateIfEmpty; if instances run that have them, they give them back")
 
 // Init makes the first key of a store, which seals at once, and returns its ID. It is an
 // error if there are keys.

@@ -89,7 +89,7 @@ func ParseWrapping(text string) ([]sealed.Key, error) {
 		keys = append(keys, k)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("keystore: no wrapping key given; make one with sealed.GenerateKey and store its Text")
+		return nil, errors.New("keystore: no wrapping key given; make one with \"sealed key\", or sealed.GenerateKey, and keep it")
 	}
 	return keys, nil
 }

@@ -58,7 +58,7 @@ type Status struct {
 	Revision      uint64           // of the document
 	WrappingKeyID string           // of the key that the document is sealed under
 	Health        error            // see Syncer.Health
-	Age           time.Duration    // of the last complete read, from before it was sent
+	Age           time.Duration    // of the last complete read, from before it was sent; Open has read once
 	Err           error            // why the last reconciliation with the store failed, or nil
 }
 

@@ -12,7 +12,8 @@ import (
 	"example.com/sealed/revoke"
 )
 
-// Log returns a log that reports how long the calls of another take, and what it reads.
+// Log returns a log that reports how long the calls of another take, and what it reads. It
+// is a [revoke.Inspector] if that is one.
 func (m *Metrics) Log(log revoke.Log) revoke.Log {
 	measured := measuredLog{log, m}
 	if i, ok := log.(revoke.Inspector); ok {

@@ -26,7 +26,9 @@ func (s *Store) Append(ctx context.Context, revocations []sealed.Revocation) err
 // does not, nothing has happened. On the caller's own instance too it takes until
 // its replica has read it: Refresh waits for that.
 //
-// Exactly one of ID and Subject is set in each revocation. Where synchronous_commit is
+// Exactly one of ID and Subject is set in each revocation. Before is the time up to which
+// sessions of the subject end, and Until is how long the list must keep that: Before, the longest that a
+// session lasts (Config.Lifetime and all Terms, at most 400 days), and five minutes for clocks that differ. Where synchronous_commit is
 // off, it is on for this transaction: what others have read must not be lost.
 func (s *Store) RevokeTx(ctx context.Context, tx pgx.Tx, revocations ...sealed.Revocation) error {
 	for _, v := range revocations {

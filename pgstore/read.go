@@ -50,8 +50,8 @@ type found struct {
 }
 
 // Read implements [revoke.Log].
-func (s *Store) Read(ctx context.Context, text string) (page revoke.Page, err error) {
-	c, err := parseCursor(text)
+func (s *Store) Read(ctx context.Context, cursor string) (page revoke.Page, err error) {
+	c, err := parseCursor(cursor)
 	if err != nil {
 		return page, err
 	}

@@ -185,8 +185,8 @@ func newer(err error) error {
 var errForeign = errors.New("redisstore: reading: the keys have what this package did not write")
 
 // Read implements [revoke.Log].
-func (s *Store) Read(ctx context.Context, text string) (revoke.Page, error) {
-	c, err := parseCursor(text)
+func (s *Store) Read(ctx context.Context, cursor string) (revoke.Page, error) {
+	c, err := parseCursor(cursor)
 	if err != nil {
 		return revoke.Page{}, err
 	}

@@ -34,7 +34,8 @@ var ErrNewer = errors.New("revoke: the log has an entry of a newer version, whic
 
 var errEntry = errors.New("revoke: what the log has is no entry")
 
-// AppendEntry appends the entry of a revocation to b. The times are rounded so that
+// AppendEntry appends the entry of a revocation to b: the bytes in which a [Log] stores it,
+// for those who write one (FORMAT.md, "Revocations"). The times are rounded so that
 // nothing is refused later, or forgotten earlier, than the revocation says.
 func AppendEntry(b []byte, v sealed.Revocation) ([]byte, error) {
 	until := uint64(ceil(v.Until).UnixMilli())
@@ -67,8 +68,8 @@ func errSubject(subject string) error {
 // ceil rounds up to milliseconds.
 func ceil(t time.Time) time.Time { return t.Add(time.Millisecond - 1).Truncate(time.Millisecond) }
 
-// ParseEntries appends the revocations of the entries in b to v, less those that may be
-// passed over.
+// ParseEntries appends the revocations of the entries in b, as [AppendEntry] makes them, to v,
+// less those that may be passed over.
 func ParseEntries(v []sealed.Revocation, b []byte) ([]sealed.Revocation, error) {
 	v = slices.Grow(v, len(b)/sessionSize) // all of them, in one piece, unless they are subjects'
 	for len(b) > 0 {

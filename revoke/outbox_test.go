@@ -126,6 +126,22 @@ func TestRefreshAfterClose(t *testing.T) {
 	})
 }
 
+func TestReadyAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log gate
+		log.shut.Store(true) // it was never read
+		r, err := revoke.Follow(&log, revoke.Policy{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeNow(t, r)
+		began := time.Now()
+		if err := r.Ready(t.Context()); err == nil || time.Since(began) > 0 {
+			t.Errorf("Ready after Close: %v, after %v", err, time.Since(began))
+		}
+	})
+}
+
 // What a gap needs is given back when it is over.
 func TestGapsLeaveNothingBehind(t *testing.T) {
 	var log revoketest.Lossy

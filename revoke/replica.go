@@ -109,11 +109,14 @@ func (r *Replica) Close(ctx context.Context) error {
 	return nil
 }
 
-// Ready waits until the log was read to its end.
+// Ready waits until the log was read to its end for the first time. The error is that of ctx,
+// with why it was not read, or says that the Replica is closed.
 func (r *Replica) Ready(ctx context.Context) error {
 	select {
 	case <-r.ready:
 		return nil
+	case <-r.closed:
+		return errClosed
 	case <-ctx.Done():
 		return fmt.Errorf("revoke: the log was not read to its end: %w", errors.Join(ctx.Err(), r.Status().Err))
 	}
@@ -211,7 +214,8 @@ func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
 
 var errSlow = errors.New("revoke: the log takes longer than Policy.Timeout")
 
-// Refresh reads the log to its end now: whatever was in it before is known then.
+// Refresh reads the log to its end now: whatever was in it before is known then. The error is
+// that of the log, or of ctx, or says that the Replica is closed.
 func (r *Replica) Refresh(ctx context.Context) error {
 	if err := r.acquire(ctx); err != nil {
 		return err

@@ -91,7 +91,7 @@ func (d *Device) Client() *http.Client { return &http.Client{Transport: d, Jar: 
 
 // Thief returns a client with a copy of the cookies that the device has for a URL, and
 // without its key. Cookies with those names are left out; a name that ends in a hyphen stands for all that
-// begin so, as those of proofs do.
+// begin so: "__Host-session-proof-" for the proofs, whose names end differently each time.
 func (d *Device) Thief(address string, without ...string) *http.Client {
 	d.t.Helper()
 	u, err := url.Parse(address)

@@ -77,6 +77,7 @@ func TestOnServers(t *testing.T) {
 			run(t, env, 1, []string{"already"}, "keys", "init", url)
 			run(t, env, 0, []string{"Added "}, "keys", "rotate", url)
 			run(t, env, 0, []string{id + "  primary", "pending"}, "keys", "list", url)
+			inspectOnServer(t, env, url)
 			copyOf := filepath.Join(t.TempDir(), "keys")
 			run(t, env, 0, []string{"Wrote"}, "keys", "backup", url, copyOf)
 			run(t, env, 0, []string{"Revoked " + id}, "keys", "revoke", url, id)
@@ -115,6 +116,38 @@ func TestOnServers(t *testing.T) {
 		})
 	}
 	run(t, nil, 1, []string{"redis://"}, "keys", "list", "http://127.0.0.1/")
+}
+
+// inspectOnServer has the command open a session under a key on a server.
+func inspectOnServer(t *testing.T, env []string, url string) {
+	t.Helper()
+	elsewhere, err := sealed.NewKeyring(sealed.GenerateKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := sealed.New(elsewhere, sealed.Config[string]{Purpose: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := m.Seal("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := commandtest.Run(t, env, token, "inspect", "-keys", url, "-name", "", "-purpose", "test")
+	r.Want(t, 1, "unknown key: it was sealed with "+elsewhere.Keys()[0].ID)
+}
+
+// Help names this program, and all that it can do.
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"-h"}, {"keys", "-h"}, {"revocations", "-h"}, {"inspect", "-h"}} {
+		r := commandtest.Run(t, nil, "", args...)
+		r.Want(t, 0, "Usage: sealed-servers ")
+		if regexp.MustCompile(`(?m)^ +sealed (keys|revocations|inspect)`).MatchString(r.Out) {
+			t.Errorf("%v names the other program:\n%s", args, r.Out)
+		}
+	}
+	commandtest.Run(t, nil, "", "-h").Want(t, 0, "sealed-servers revocations list URL")
+	commandtest.Run(t, nil, "", "keys").Want(t, 2, "sealed-servers: sealed-servers keys needs", "Run sealed-servers -h")
 }
 
 // It is the command sealed as well.

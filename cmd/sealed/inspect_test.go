@@ -192,6 +192,7 @@ func TestInspect(t *testing.T) {
 		"pairs":                    {"theme=dark; " + name + "=" + value, nil, 0, good},
 		"in quotes":                {"cookie: " + name + "=\"" + value + "\"", nil, 0, good},
 		"a request":                {"GET / HTTP/1.1\r\nHost: shop.example\r\nCookie: " + name + "=" + value + "\r\nAccept: */*\r\n\r\n", nil, 0, good},
+		"curl's file of cookies":   {"# Netscape HTTP Cookie File\n\n#HttpOnly_localhost\tFALSE\t/\tTRUE\t0\t" + name + "\t" + value + "\n", nil, 0, good},
 		"curl -v":                  {"* Connected\n> Cookie: " + name + "=" + value + "\n>\n< HTTP/2 200\n", nil, 0, good},
 		"split":                    {"Cookie: " + strings.Join(whole, "; "), nil, 0, []string{"alice", "in " + fmt.Sprint(len(lines)) + " pieces", "it opens"}},
 		"split, in any order":      {"Cookie: " + whole[2] + "; " + whole[0] + "; " + strings.Join(append(whole[3:], whole[1]), "; "), nil, 0, []string{"it opens"}},

@@ -35,6 +35,9 @@ func TestHelpAndUsage(t *testing.T) {
 			t.Errorf("%q: code %d, %d bytes of help, complaint %q", args, r.Code, len(r.Out), r.Err)
 		}
 	}
+	if r := commandtest.Run(t, nil, "", "-h"); strings.Contains(r.Out, "revocations list") {
+		t.Error("help names what this program cannot do")
+	}
 	for _, args := range [][]string{
 		{}, {"kez"}, {"key", "more"}, {"keys"}, {"keys", "lisp"}, {"keys", "list"}, {"keys", "revoke", "FILE"},
 		{"keys", "list", "FILE", "0011aabb"}, {"keys", "rotate", "-all", "FILE"}, {"keys", "list", "-lead", "3h", "FILE"}, {"keys", "revoke", "-retain", "3h", "FILE", "0011aabb"}, {"keys", "rotate", "-lead", "soon", "FILE"},

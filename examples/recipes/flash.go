@@ -19,7 +19,7 @@ func TakeFlash(m *Sessions, r *http.Request) string {
 		return s.Flash
 	}
 	if err := m.Update(r.Context(), func(s *Session) { s.Flash = "" }); err != nil {
-		return "" // shown once too late rather than twice
+		return "" // it is left for the next page
 	}
 	return s.Flash
 }

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 
 	"example.com/sealed"
@@ -79,7 +81,7 @@ func Main(servers Servers) int {
 	case errors.Is(err, errRefused):
 		return 1
 	default:
-		fmt.Fprintln(p.stderr, "sealed:", err)
+		fmt.Fprintln(p.stderr, p.named("sealed:"), err)
 		return 1
 	}
 	return 0
@@ -87,7 +89,7 @@ func Main(servers Servers) int {
 
 func (p *program) run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		fmt.Fprint(p.stderr, usage)
+		fmt.Fprint(p.stderr, p.named(usage))
 		return errUsage
 	}
 	for _, arg := range args {
@@ -103,9 +105,9 @@ func (p *program) run(ctx context.Context, args []string) error {
 	case "revocations":
 		return p.revocations(ctx, args[1:])
 	case "inspect":
-		return p.inspect(args[1:])
+		return p.inspect(ctx, args[1:])
 	case "help", "-h", "-help", "--help":
-		fmt.Fprint(p.stdout, usage)
+		fmt.Fprint(p.stdout, p.named(usage))
 		return nil
 	}
 	return p.misused("no command %q; there are key, keys, revocations and inspect", args[0])
@@ -118,7 +120,7 @@ func (p *program) parse(f *flag.FlagSet, help string, args []string) (rest []str
 	for {
 		err := f.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(p.stdout, help)
+			fmt.Fprint(p.stdout, p.named(help))
 			f.SetOutput(p.stdout)
 			f.PrintDefaults()
 			return nil, err
@@ -135,8 +137,20 @@ func (p *program) parse(f *flag.FlagSet, help string, args []string) (rest []str
 
 // misused complains about the command line.
 func (p *program) misused(format string, args ...any) error {
-	fmt.Fprintf(p.stderr, "sealed: "+format+"\nRun sealed -h for help.\n", args...)
+	fmt.Fprint(p.stderr, p.named("sealed: "+fmt.Sprintf(format, args...)+"\nRun sealed -h for help.\n"))
 	return errUsage
+}
+
+// ownName finds the name of the command where it stands for this program.
+var ownName = regexp.MustCompile(`\bsealed(:| (?:COMMAND|keys?|revocations|inspect|-h)\b)`)
+
+// named returns a text with the name of this program, and without what it cannot do.
+func (p *program) named(text string) string {
+	if p.servers != nil {
+		return ownName.ReplaceAllString(text, "sealed-servers$1")
+	}
+	lines := slices.Collect(strings.Lines(text))
+	return strings.Join(slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "  sealed revocations") }), "")
 }
 
 const keyHelp = `Usage: sealed key

@@ -15,12 +15,17 @@ type cookie struct{ name, value string }
 // maxCookies is more than a browser sends to one site.
 const maxCookies = 1000
 
-// parseInput reads what was pasted: a value alone, "name=value; name=value", or
-// lines of which some are Cookie or Set-Cookie headers, as a whole request is.
-// bare says that it was a value alone, whose name nobody knows.
+// parseInput reads what was pasted: a value alone, "name=value; name=value", lines of
+// which some are Cookie or Set-Cookie headers, as a whole request is, or those of curl's file
+// of cookies. bare says that it was a value alone, whose name nobody knows.
 func parseInput(text string) (cookies []cookie, bare bool) {
 	var headers bool
 	for line := range strings.Lines(text) {
+		if fields := strings.Split(strings.TrimRight(line, "\r\n"), "\t"); len(fields) == 7 {
+			headers = true
+			cookies = append(cookies, cookie{fields[5], fields[6]})
+			continue
+		}
 		name, value, ok := strings.Cut(strings.TrimLeft(line, "<> \t"), ":") // curl -v marks lines so
 		switch strings.ToLower(strings.TrimSpace(name)) {
 		case "cookie":

@@ -17,17 +17,20 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"example.com/sealed"
+	"example.com/sealed/keystore"
 )
 
 const inspectHelp = `Usage: sealed inspect < COOKIE
 
 Says what is in a session cookie, or why it does not open. On standard input comes
-a cookie's value, a Cookie or Set-Cookie header, or a request with such headers:
+a cookie's value, a Cookie or Set-Cookie header, a request with such headers, or a file
+of cookies as curl keeps it:
 
   sealed inspect -keys keys.txt < cookie.txt
 
 The keys come from SESSION_KEYS, or from the file of -keys: keys as text, or a key
-file of the package keystore, with its wrapping key as in "sealed keys -h".
+file of the package keystore, with its wrapping key as in "sealed keys -h". In place of
+the file, sealed-servers takes the URL of a Redis or PostgreSQL server.
 
 Revocation lists and idle timeouts are not known here: a session that was logged out
 still shows. The exit code is 0 for a session that opens and has not expired.
@@ -37,7 +40,7 @@ still shows. The exit code is 0 for a session that opens and has not expired.
 // maxInput is more than a browser sends.
 const maxInput = 1 << 20
 
-func (p *program) inspect(args []string) error {
+func (p *program) inspect(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("inspect", flag.ContinueOnError)
 	keysFile := f.String("keys", "", "`file` with the keys, in place of SESSION_KEYS")
 	wrappingFile := f.String("wrapping", "", "`file` with the wrapping key of that, in place of SESSION_WRAPPING_KEY")
@@ -56,7 +59,7 @@ func (p *program) inspect(args []string) error {
 	named := false
 	f.Visit(func(x *flag.Flag) { named = named || x.Name == "name" })
 
-	keys, err := p.inspectionKeys(*keysFile, *wrappingFile)
+	keys, err := p.inspectionKeys(ctx, *keysFile, *wrappingFile)
 	if err != nil {
 		return err
 	}
@@ -91,7 +94,10 @@ func (p *program) inspect(args []string) error {
 }
 
 // inspectionKeys returns the keys, oldest first.
-func (p *program) inspectionKeys(file, wrappingFile string) ([]sealed.KeyEntry, error) {
+func (p *program) inspectionKeys(ctx context.Context, file, wrappingFile string) ([]sealed.KeyEntry, error) {
+	if strings.Contains(file, "://") {
+		return p.serversKeys(ctx, file, wrappingFile)
+	}
 	if file == "" {
 		text := p.getenv("SESSION_KEYS")
 		if text == "" {
@@ -110,7 +116,22 @@ func (p *program) inspectionKeys(file, wrappingFile string) ([]sealed.KeyEntry, 
 	if err != nil {
 		return nil, err
 	}
-	d, err := readDocument(context.Background(), file, wrapping)
+	d, err := readDocument(ctx, file, wrapping)
+	return d.Keys, err
+}
+
+// serversKeys returns the keys on a server.
+func (p *program) serversKeys(ctx context.Context, url, wrappingFile string) ([]sealed.KeyEntry, error) {
+	server, done, err := p.server(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	wrapping, err := p.wrapping(wrappingFile)
+	if err != nil {
+		return nil, err
+	}
+	d, err := keystore.Read(ctx, server, wrapping)
 	return d.Keys, err
 }
 

@@ -127,7 +127,7 @@ func (p *program) wrapping(file string) ([]sealed.Key, error) {
 	if file == "" {
 		text := p.getenv("SESSION_WRAPPING_KEY")
 		if text == "" {
-			return nil, errors.New("the key file is sealed: set SESSION_WRAPPING_KEY, or name a file with -wrapping")
+			return nil, errors.New("the keys are sealed: set SESSION_WRAPPING_KEY, which \"sealed key\" makes once, or name a file with -wrapping")
 		}
 		return keystore.ParseWrapping(text)
 	}

@@ -40,6 +40,8 @@ var (
 	pool        *pgxpool.Pool
 	mux         *http.ServeMux
 	r           *http.Request
+	server      *http.Server
+	syncer      *keystore.Syncer
 	e           *gin.Engine
 	old         *scs.SessionManager
 	user, hash  string
@@ -48,6 +50,6 @@ var (
 
 // A page uses some of the names, and of the packages.
 var _ = []any{
-	ctx, keys, wrapping, sessions, m, revocations, store, client, pool, mux, r, e, old, user, hash, longest,
+	ctx, keys, wrapping, sessions, m, revocations, store, client, pool, mux, r, server, syncer, e, old, user, hash, longest,
 	fromscs.Import[Session], keystore.Open, redisstore.New, pgx.BeginFunc,
 }

@@ -130,7 +130,7 @@ func importsOf(t *testing.T, file []byte) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[string]string{"os": `"os"`, "errors": `"errors"`, "fmt": `"fmt"`}
+	all := map[string]string{"os": `"os"`, "errors": `"errors"`, "fmt": `"fmt"`, "signal": `"os/signal"`, "syscall": `"syscall"`}
 	versions := regexp.MustCompile(`/v\d+"$`)
 	for _, spec := range f.Imports {
 		path := versions.ReplaceAllString(spec.Path.Value, `"`)
