@@ -112,9 +112,12 @@ func (x *child) measure(operation string, notes int, d time.Duration) (m measure
 	return m, err
 }
 
-// visits has n visitors log in, and out again if told so, which those of Node never are.
+// visits has n visitors log in, and out again if told so.
 func (x *child) visits(n int, out bool) error {
-	if x.Node {
+	switch {
+	case x.Node && out:
+		return errors.New("nobody logs out on Node")
+	case x.Node:
 		return x.visitsOverHTTP(n)
 	}
 	what := contender.Login
@@ -142,7 +145,9 @@ func (x *child) visitsOverHTTP(n int) error {
 	var visitors sync.WaitGroup
 	for i := range errs {
 		visitors.Go(func() {
-			for v := newVisitor(x); left.Add(-1) >= 0 && errs[i] == nil; {
+			v := newVisitor(x)
+			defer v.client.CloseIdleConnections()
+			for left.Add(-1) >= 0 && errs[i] == nil {
 				errs[i] = v.login(0)
 			}
 		})

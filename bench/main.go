@@ -53,7 +53,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "measure only these `parts`, and write nothing: "+strings.Join(names, ","))
 	flag.Uint64Var(&o.seed, "seed", 1, "the order of the contenders in each round follows from this `number`")
 	flag.StringVar(&o.redis, "redis", "", "`address` of a Redis to use, which must be empty; by default one is started")
-	flag.StringVar(&o.postgres, "postgres", "", "`URL` of a PostgreSQL database to use, without a table sessions; by default one is started")
+	flag.StringVar(&o.postgres, "postgres", "", "`URL` of a PostgreSQL database to use, without tables sessions and node_sessions; by default one is started")
 	flag.StringVar(&o.out, "out", "", "write everything into this `folder`; by default results.json here, the pages in ../docs and a section of ../README.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

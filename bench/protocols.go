@@ -27,7 +27,7 @@ var protocols = []protocol{
 	{name: "HTTP/1.1", operations: readAndChange},
 	{name: "HTTP/1.1, TLS", tls: true, operations: readAndChange},
 	{name: "HTTP/2, TLS", tls: true, http2: true, operations: readAndChange},
-	{name: "HTTP/1.1, a new TLS connection each", tls: true, dials: true, operations: []string{contender.Read}},
+	{name: "HTTP/1.1, a full TLS handshake each", tls: true, dials: true, operations: []string{contender.Read}},
 }
 
 var protocolRivals = []string{contender.None, contender.Sealed, contender.SealedMemory, contender.SCSMemory, contender.SCSRedis}
@@ -125,7 +125,8 @@ func (r *run) overProtocols() error {
 		}{{"protocols, warming up", 1}, {"protocols", r.rounds}} {
 			clear(seen) // what it took to warm up does not count
 			err := r.interleave(part.what, part.rounds, children, func(x *child) error {
-				for _, p := range protocols {
+				for _, i := range r.rng.Perm(len(protocols)) {
+					p := protocols[i]
 					for _, operation := range p.operations {
 						k := key{p.name, loaded{x.Name, operation, protocolConnections}}
 						if seen[k] == nil {

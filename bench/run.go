@@ -152,7 +152,7 @@ func (r *run) emptyStores() error {
 
 // sessionTables returns the tables of sessions that there are: those of Node make their own.
 func (r *run) sessionTables() ([]string, error) {
-	rows, err := r.postgres.Query(r.ctx, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname IN ('sessions', 'node_sessions') ORDER BY 1")
+	rows, err := r.postgres.Query(r.ctx, "SELECT name FROM unnest(ARRAY['sessions', 'node_sessions']) AS name WHERE to_regclass(name) IS NOT NULL")
 	if err != nil {
 		return nil, err
 	}
@@ -200,12 +200,12 @@ func (r *run) openPostgres(ctx context.Context, url string) error {
 	}
 	r.postgres = pool
 	r.Cleanup(pool.Close)
-	var exists bool
-	if err := pool.QueryRow(ctx, "SELECT to_regclass('sessions') IS NOT NULL").Scan(&exists); err != nil {
+	tables, err := r.sessionTables()
+	if err != nil {
 		return err
 	}
-	if exists {
-		return fmt.Errorf("there is a table sessions already: the benchmark needs a database of its own, whose table it empties")
+	if len(tables) > 0 {
+		return fmt.Errorf("there is a table %s already: the benchmark needs a database of its own, whose tables it empties and drops", tables[0])
 	}
 	r.Cleanup(func() { pool.Exec(context.WithoutCancel(ctx), "DROP TABLE IF EXISTS sessions, node_sessions") })
 	return contender.MakeTable(ctx, pool)

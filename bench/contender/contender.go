@@ -59,6 +59,11 @@ type Sessions interface {
 	Logout(w http.ResponseWriter, r *http.Request) error
 }
 
+// Prepared is a contender whose requests, in process, have cookies that no login sets.
+type Prepared interface {
+	Cookies() ([]*http.Cookie, error)
+}
+
 // Names of the contenders.
 const (
 	None         = "no sessions"

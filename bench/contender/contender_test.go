@@ -122,6 +122,19 @@ func TestLimits(t *testing.T) {
 	if got, err := steps.Get(request(w.Result().Cookies()...)); err != nil || !reflect.DeepEqual(got, contender.Reference(0)) {
 		t.Errorf("the steps read %+v, %v", got, err)
 	}
+	// A browser that cannot bind its session is asked with each change.
+	unbound := open(contender.Unbound)
+	old, err := unbound.(contender.Prepared).Cookies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w = httptest.NewRecorder()
+	r := request(old...)
+	r.Method, r.URL.Path = "POST", "/change"
+	contender.NewApplication(unbound).ServeHTTP(w, r)
+	if w.Header().Get(contender.QuantityHeader) != "2" || w.Header().Get("Secure-Session-Registration") == "" {
+		t.Errorf("a change of a session that is not bound: %v", w.Header())
+	}
 	bound := open(contender.Bound)
 	cookies, err := bound.(interface {
 		Cookies() ([]*http.Cookie, error)

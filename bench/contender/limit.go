@@ -17,8 +17,8 @@ const (
 	Line  = "library calls in a line"
 )
 
-// straight has a session in a cookie, encoded and encrypted as by sealed, and nothing of
-// what makes it one: no lifetimes, no keys to choose from, no revocation, no headers for caches.
+// straight has a session in a cookie, encoded and encrypted by the libraries that sealed uses, as they
+// come, and nothing of what makes it one: no lifetimes, no keys to choose from, no revocation, no headers for caches.
 type straight struct{ aead cipher.AEAD }
 
 func newStraight() (straight, error) {
@@ -107,9 +107,9 @@ func (line) Logout(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// steps has only the steps: base64, XChaCha20-Poly1305 and CBOR, in memory that is there. It looks for no cookie
-// but takes the first, and what it writes at a change goes nowhere. It is not for
-// concurrent use.
+// steps has only the steps: base64, XChaCha20-Poly1305 and CBOR, in memory that is there. It
+// looks for no cookie but takes the first, and what it writes at a change goes nowhere. What stands
+// before the session in a record is as long as in one of sealed, and not decoded. It is not for concurrent use.
 type steps struct {
 	line
 	token, text []byte
@@ -120,7 +120,8 @@ func openSteps(context.Context, Environment) (Sessions, func(), error) {
 	return &steps{line{s}, make([]byte, 1024), make([]byte, 1024)}, func() {}, err
 }
 
-// Login has the session alone in the cookie, without a record around it.
+const stepsAhead = 34 // bytes of a record before its data
+
 func (s *steps) Login(w http.ResponseWriter, _ *http.Request, v Session) error {
 	text, err := s.seal(&v)
 	if err == nil {
@@ -136,7 +137,8 @@ func (s *steps) seal(v *Session) ([]byte, error) {
 	}
 	const n = straightHead + chacha20poly1305.NonceSizeX
 	rand.Read(s.token[straightHead:n])
-	sealed := s.aead.Seal(s.token[n:n], s.token[straightHead:n], data, straightData)
+	plaintext := append(s.token[n:n+stepsAhead], data...)
+	sealed := s.aead.Seal(plaintext[:0], s.token[straightHead:n], plaintext, straightData)
 	text := s.text[:base64.RawURLEncoding.EncodedLen(n+len(sealed))]
 	base64.RawURLEncoding.Encode(text, s.token[:n+len(sealed)])
 	return text, nil
@@ -153,7 +155,7 @@ func (s *steps) Get(r *http.Request) (v Session, err error) {
 	if err != nil {
 		return v, err
 	}
-	return v, cbor.Unmarshal(data, &v)
+	return v, cbor.Unmarshal(data[stepsAhead:], &v)
 }
 
 func (s *steps) Change(_ http.ResponseWriter, r *http.Request, change func(*Session)) error {
