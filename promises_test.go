@@ -11,7 +11,7 @@ import (
 // The tests that SECURITY.md and docs/asvs.md name are there.
 func TestPromisesNameTheirTests(t *testing.T) {
 	var code strings.Builder
-	for _, folder := range []string{".", "revoke", "keystore"} {
+	for _, folder := range []string{".", "revoke", "keystore", "pgstore"} {
 		files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package sealed_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -166,5 +167,23 @@ func TestTokenOver64KiBIsNotOpened(t *testing.T) {
 	long := f.token(plaintext(t, [16]byte{1}, time.Now().UnixMilli(), 0, hourMs, Session{Flash: strings.Repeat("x", n+1)}), "", purpose)
 	if _, _, err := m.Open(t.Context(), long); !errors.Is(err, sealed.ErrInvalid) {
 		t.Errorf("a good token of %d characters: %v, want ErrInvalid", len(long), err)
+	}
+}
+
+// Neither the token's text nor its bytes hold anything of the session in the clear.
+func TestTokenShowsNothingOfTheSession(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user})
+	b := newBrowser(t)
+	b.update(m, func(s *Session) { s.User, s.Flash = "alice@shop.example", "a message for her" })
+	text := strings.TrimPrefix(b.cookie(), name+"=")
+	token, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := b.info(m).ID
+	for what, secret := range map[string]string{"the user": "alice", "data": "message", "the ID": string(id[:])} {
+		if strings.Contains(text, secret) || bytes.Contains(token, []byte(secret)) {
+			t.Errorf("the token shows %s", what)
+		}
 	}
 }
