@@ -194,9 +194,8 @@ func (s *soak) comeAndGo(i int) {
 	})
 }
 
-// misbehave does what clients do that are broken, or mean. None of it concerns the
-// others; what each gets is an answer or a closed connection.
-func (s *soak) misbehave() {
+// abuses returns requests of clients that are broken, or mean.
+func abuses() []func() string {
 	garbage := func(n int) string {
 		b := make([]byte, n)
 		rand.Read(b)
@@ -209,7 +208,7 @@ func (s *soak) misbehave() {
 		return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n%s\r\n\r\n%s",
 			path, len(body), strings.Join(lines, "\r\n"), body)
 	}
-	abuses := []func() string{
+	return []func() string{
 		func() string { return get("Cookie: __Host-session=" + garbage(200)) },
 		func() string { return get("Cookie: __Host-session=AQ" + garbage(120)) },
 		func() string { return get("Cookie: " + strings.Repeat("__Host-session="+garbage(40)+"; ", 200)) },
@@ -231,6 +230,12 @@ func (s *soak) misbehave() {
 		},
 		func() string { return strings.Repeat("\xff", 4096) },
 	}
+}
+
+// misbehave sends them. None of it concerns the others; what each gets is an answer or a
+// closed connection.
+func (s *soak) misbehave() {
+	abuses := abuses()
 	config := &tls.Config{RootCAs: s.pool, ServerName: "localhost"}
 	s.until(pace, func(n int) {
 		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.base, "https://"), config)
