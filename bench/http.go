@@ -18,6 +18,16 @@ type traffic struct {
 	micros    []float64 // of each request
 }
 
+// gathered is the traffic of each of some loads.
+type gathered[K comparable] map[K]*traffic
+
+func (g gathered[K]) of(k K) *traffic {
+	if g[k] == nil {
+		g[k] = &traffic{}
+	}
+	return g[k]
+}
+
 // addRound adds one round to t.
 func addRound[D doer](r *run, t *traffic, x *child, c []D, operation string, d time.Duration) error {
 	before, err := x.usage(false)
@@ -63,7 +73,7 @@ type loaded struct {
 // overHTTP measures requests over loopback.
 func (r *run) overHTTP() error {
 	operations := []string{contender.Untouched, contender.Read, contender.Change}
-	seen := map[loaded]*traffic{}
+	seen := gathered[loaded]{}
 	return r.with(contender.All, r.stores(), func(children []*child) error {
 		crowds, err := r.gatherAll(children, slices.Max(r.connections))
 		if err != nil {
@@ -79,10 +89,7 @@ func (r *run) overHTTP() error {
 			for _, n := range r.connections {
 				for _, operation := range operations {
 					k := loaded{x.Name, operation, n}
-					if seen[k] == nil {
-						seen[k] = &traffic{}
-					}
-					if err := addRound(r, seen[k], x, crowds[x.Name][:n], operation, r.http); err != nil {
+					if err := addRound(r, seen.of(k), x, crowds[x.Name][:n], operation, r.http); err != nil {
 						return err
 					}
 				}

@@ -78,7 +78,7 @@ type distances struct {
 	pings  map[time.Duration]float64 // what a PING takes, in milliseconds
 	delays map[time.Duration]time.Duration
 	millis map[distant][]float64
-	loads  map[distant]*traffic
+	loads  gathered[distant]
 }
 
 // distant is one operation of a contender at a distance.
@@ -92,7 +92,7 @@ func (r *run) atDistance() error {
 	contenders := contender.Select(contender.Sealed, contender.SealedRedis, contender.SCSRedis, contender.SCSPostgres)
 	return testserver.Guard(func(h *testserver.Host) error {
 		l, e := r.link(h)
-		d := &distances{r, l, map[time.Duration]float64{}, map[time.Duration]time.Duration{}, map[distant][]float64{}, map[distant]*traffic{}}
+		d := &distances{r, l, map[time.Duration]float64{}, map[time.Duration]time.Duration{}, map[distant][]float64{}, gathered[distant]{}}
 		if err := d.pingAll(); err != nil {
 			return err
 		}
@@ -160,10 +160,7 @@ func (d *distances) measure(x *child, c crowd) error {
 		}
 		for _, operation := range distantOverHTTP {
 			k := distant{x.Name, operation, rtt}
-			if d.loads[k] == nil {
-				d.loads[k] = &traffic{}
-			}
-			if err := addRound(d.run, d.loads[k], x, c, operation, d.http); err != nil {
+			if err := addRound(d.run, d.loads.of(k), x, c, operation, d.http); err != nil {
 				return err
 			}
 		}

@@ -20,7 +20,7 @@ func (r *run) onNode() error {
 		return err
 	}
 	operations := []string{contender.Untouched, contender.Read, contender.Change}
-	seen := map[loaded]*traffic{}
+	seen := gathered[loaded]{}
 	all := append(contender.Select(nodeRivals...), contender.OnNode...)
 	err := r.with(all, r.stores(), func(children []*child) error {
 		crowds, err := r.gatherAll(children, nodeConnections)
@@ -41,10 +41,7 @@ func (r *run) onNode() error {
 		err = r.interleave("Node", r.rounds, children, func(x *child) error {
 			for _, operation := range operations {
 				k := loaded{x.Name, operation, nodeConnections}
-				if seen[k] == nil {
-					seen[k] = &traffic{}
-				}
-				if err := addRound(r, seen[k], x, crowds[x.Name], operation, r.http); err != nil {
+				if err := addRound(r, seen.of(k), x, crowds[x.Name], operation, r.http); err != nil {
 					return err
 				}
 			}

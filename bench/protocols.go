@@ -98,59 +98,79 @@ func (s *surfer) do(operation string) error {
 	return s.check(operation, res.Header.Get)
 }
 
-// overProtocols measures requests over each protocol.
-func (r *run) overProtocols() error {
-	type key struct {
-		protocol string
-		loaded
-	}
-	seen := map[key]*traffic{}
-	return r.with(contender.Select(protocolRivals...), r.stores(), func(children []*child) error {
-		crowds := map[[2]string][]*surfer{}
-		for _, x := range children {
-			for _, p := range protocols {
-				for range protocolConnections {
-					s := p.newSurfer(x)
-					defer s.transport.CloseIdleConnections()
-					if err := s.do(contender.Login); err != nil {
-						return fmt.Errorf("%s: %s: %w", x.Name, p.name, err)
-					}
-					crowds[[2]string{x.Name, p.name}] = append(crowds[[2]string{x.Name, p.name}], s)
-				}
+// surfers are those of all contenders, by protocol.
+type surfers map[reached][]*surfer
+
+// reached is a contender over one protocol.
+type reached struct{ contender, protocol string }
+
+// welcome has all of a contender's surfers log in.
+func (s surfers) welcome(x *child) error {
+	for _, p := range protocols {
+		k := reached{x.Name, p.name}
+		for range protocolConnections {
+			v := p.newSurfer(x)
+			s[k] = append(s[k], v)
+			if err := v.do(contender.Login); err != nil {
+				return fmt.Errorf("%s: %s: %w", x.Name, p.name, err)
 			}
 		}
-		for _, part := range []struct {
-			what   string
-			rounds int
-		}{{"protocols, warming up", 1}, {"protocols", r.rounds}} {
-			clear(seen) // what it took to warm up does not count
-			err := r.interleave(part.what, part.rounds, children, func(x *child) error {
-				for _, i := range r.rng.Perm(len(protocols)) {
-					p := protocols[i]
-					for _, operation := range p.operations {
-						k := key{p.name, loaded{x.Name, operation, protocolConnections}}
-						if seen[k] == nil {
-							seen[k] = &traffic{}
-						}
-						if err := addRound(r, seen[k], x, crowds[[2]string{x.Name, p.name}], operation, r.http); err != nil {
-							return err
-						}
-					}
-				}
-				return nil
-			})
-			if err != nil {
+	}
+	return nil
+}
+
+func (s surfers) leave() {
+	for _, crowd := range s {
+		for _, v := range crowd {
+			v.transport.CloseIdleConnections()
+		}
+	}
+}
+
+// surfed is one operation of a contender over one protocol.
+type surfed struct {
+	reached
+	operation string
+}
+
+// overProtocols measures requests over each protocol.
+func (r *run) overProtocols() error {
+	return r.with(contender.Select(protocolRivals...), r.stores(), func(children []*child) error {
+		crowds := surfers{}
+		defer crowds.leave()
+		for _, x := range children {
+			if err := crowds.welcome(x); err != nil {
 				return err
 			}
+		}
+		if err := r.interleave("protocols, warming up", 1, children, func(x *child) error { return r.surf(x, crowds, gathered[surfed]{}) }); err != nil {
+			return err
+		}
+		seen := gathered[surfed]{}
+		if err := r.interleave("protocols", r.rounds, children, func(x *child) error { return r.surf(x, crowds, seen) }); err != nil {
+			return err
 		}
 		for _, p := range protocols {
 			for _, operation := range p.operations {
 				for _, x := range children {
-					k := key{p.name, loaded{x.Name, operation, protocolConnections}}
-					r.results.Protocols = append(r.results.Protocols, results.Protocol{Name: p.name, Load: seen[k].load(k.loaded)})
+					l := seen.of(surfed{reached{x.Name, p.name}, operation}).load(loaded{x.Name, operation, protocolConnections})
+					r.results.Protocols = append(r.results.Protocols, results.Protocol{Name: p.name, Load: l})
 				}
 			}
 		}
 		return nil
 	})
+}
+
+// surf adds one round of a contender over all protocols, in another order each time.
+func (r *run) surf(x *child, crowds surfers, seen gathered[surfed]) error {
+	for _, i := range r.rng.Perm(len(protocols)) {
+		k := reached{x.Name, protocols[i].name}
+		for _, operation := range protocols[i].operations {
+			if err := addRound(r, seen.of(surfed{k, operation}), x, crowds[k], operation, r.http); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
