@@ -55,7 +55,17 @@ func ownSealed(configure func(*sealed.Config[contender.Session])) program {
 			if err != nil {
 				t.Fatal(err)
 			}
-			server := httptest.NewServer(contender.NewApplication(plainSealed{m}))
+			application := contender.NewApplication(plainSealed{m})
+			server := httptest.NewServer(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/slow" {
+					application.ServeHTTP(w, r)
+					return
+				}
+				if _, err := m.Get(r.Context()); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(300 * time.Millisecond) // as the slow page of the program on Node
+			})))
 			t.Cleanup(server.Close)
 			return server.URL
 		}
@@ -110,6 +120,8 @@ var behaviours = []struct {
 	{"the same", express(`{"rolling": true}`), ownSealed(func(c *sealed.Config[contender.Session]) { c.IdleTimeout = time.Hour }), "`rolling: true`", "`IdleTimeout`, within its first quarter", readSets},
 	{"How long the browser keeps the cookie", express(`{}`), ownSealed(nil), "", "", lasting},
 	{"the same", express(`{"cookie": {"maxAge": 3600000}}`), ownSealed(func(c *sealed.Config[contender.Session]) { c.Persistent = true }), "`maxAge`", "`Persistent`", lasting},
+	{"A change during a slow page that only reads", express(`{"resave": true}`), ownSealed(nil), "`resave: true`, its default", "", changeDuringRead},
+	{"the same", express(`{}`), ownSealed(nil), "`resave: false`", "", changeDuringRead},
 	{"The cookie from before a login", express(`{}`), ownSealed(nil), "`regenerate`", "`Subject`", beforeLogin},
 	{"A copy of the cookie after logout", express(`{}`), ownSealed(listed), "`destroy`", "`Revocations`", afterLogout},
 	{"the same", express(`{}`), ownSealed(nil), "`destroy`", "no `Revocations`", afterLogout},
@@ -129,6 +141,24 @@ func readSets(t *testing.T, base string, _ func() string) string {
 	b.do(contender.Login)
 	h, _ := b.do(contender.Read)
 	return yes(h.Get("Set-Cookie") != "", "sets the cookie again", "sets none")
+}
+
+// changeDuringRead changes the session between the beginning and the end of another request
+// of the browser.
+func changeDuringRead(t *testing.T, base string, _ func() string) string {
+	b := visitor(t, base)
+	b.do(contender.Login)
+	slow, done := b.copy(), make(chan http.Header)
+	go func() {
+		h, _ := slow.do("slow")
+		done <- h
+	}()
+	time.Sleep(100 * time.Millisecond) // it is under way: the servers are real, and say nothing of it
+	b.do(contender.Change)
+	if h := <-done; h.Get("Set-Cookie") != "" {
+		b.cookies = slow.cookies
+	}
+	return yes(b.session().Cart[0].Qty == contender.NextQuantity(contender.Reference(0).Cart[0].Qty), "is kept", "is undone")
 }
 
 func lasting(t *testing.T, base string, _ func() string) string {

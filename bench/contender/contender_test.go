@@ -29,7 +29,7 @@ type browser struct {
 func (b *browser) do(operation string) (header http.Header, body string) {
 	b.t.Helper()
 	method := contender.Method(operation)
-	if operation == "session" {
+	if operation == "session" || operation == "slow" {
 		method = "GET"
 	}
 	req, err := http.NewRequest(method, b.base+"/"+operation, nil)

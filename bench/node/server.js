@@ -23,6 +23,10 @@ function application (sessions) {
       const s = await sessions.data(req, res)
       if (s?.UserID === USER) res.setHeader('X-User', String(USER))
     },
+    'GET /slow': async (req, res) => { // for the table of behaviour
+      await sessions.data(req, res)
+      await new Promise((resolve) => setTimeout(resolve, 300))
+    },
     'POST /change': async (req, res) => {
       const s = await sessions.attach(req, res)
       if (!s.Cart) s.Cart = [{ SKU: 'mug', Qty: 0 }]
