@@ -29,7 +29,7 @@ type core[T any] struct {
 }
 
 // A revoking counts the calls of RevokeSubject that are under way, by subject. Such a call
-// has a time, by which it ends sessions, and the list has it a little later: who renews
+// has a time, by which it ends sessions, and the list has it a little later: a request that renews
 // a session in between would be dated behind it.
 type revoking struct {
 	mu    sync.Mutex
@@ -117,7 +117,7 @@ func (c *core[T]) revokeID(ctx context.Context, id ID) error {
 // revokeTimeout bounds a revocation that goes on after the client has gone.
 const revokeTimeout = 10 * time.Second
 
-// revokeRecord ends one session, from a time on. It does so even if the client has gone: who clicks
+// revokeRecord ends one session, from a time on. It does so even if the client has gone: a visitor who clicks
 // on logout and closes the window is to be logged out.
 func (c *core[T]) revokeRecord(ctx context.Context, r *record, from time.Time) error {
 	if c.policy.list == nil {

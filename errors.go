@@ -34,7 +34,7 @@ var (
 	// cookie, unless it is SameSite=Strict, which needs a click in between.
 	ErrCrossSite = errors.New("sealed: cross-site request, from which the browser withholds the session's cookie")
 	// ErrUnproven: the session is bound to a key of its device (see
-	// [Config.DeviceBinding]), and the request has no proof of it that still holds. Who has
+	// [Config.DeviceBinding]), and the request has no proof of it that still holds. A thief who has
 	// copied the cookie gets this; so does a visitor whose browser could not make one. The cookie
 	// stays. Answer 401 with a page that offers to log in: an Update whose result has a subject begins a session
 	// in its place.

@@ -23,7 +23,7 @@ type exchange[T any] struct {
 	sent      atomic.Bool // the headers were sent, or are about to be
 	calling   atomic.Bool // a function of the application runs under mu
 	finished  bool        // the handler has returned or panicked
-	bypassed  bool        // who writes may go past the commit: see publish
+	bypassed  bool        // what is written may go past the commit: see publish
 	quiet     bool        // the response sets no cookie for what was only read
 	written   func() bool // the response was sent, maybe past the commit; nil if nobody can say
 	refusal   refusal

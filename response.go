@@ -9,7 +9,7 @@ import (
 
 // A response sets cookies when it is sent: this file decides which.
 
-// commit completes the response's headers before they are sent, once. Who writes at
+// commit completes the response's headers before they are sent, once. A handler that writes at
 // the same time waits: the headers must not leave before they are complete.
 func (e *exchange[T]) commit() {
 	if e.committed.Load() {

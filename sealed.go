@@ -125,7 +125,7 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 //
 // The cookie is set when next sends its headers: at the first WriteHeader (but
 // not for an informational status, such as 103 Early Hints), Write, ReadFrom,
-// Flush or Hijack, or when it returns. If it panics before, nothing is set. Who hijacks
+// Flush or Hijack, or when it returns. If it panics before, nothing is set. A handler that hijacks
 // the connection writes the response; if that lacks the cookie, it is added.
 //
 // The writer that next gets can flush, hijack, push and copy by [io.ReaderFrom]

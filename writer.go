@@ -111,7 +111,7 @@ func (w flushWriter[T]) FlushError() error {
 	return http.NewResponseController(w.inner()).Flush()
 }
 
-// Hijack hands over the connection. Who takes it writes the response, and may not know
+// Hijack hands over the connection. The handler that takes it writes the response, and may not know
 // of the session's cookie, which is then added to it: see hijackedConn.
 func (w hijackWriter[T]) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	e := w.exchange

@@ -35,7 +35,7 @@ func (s *Store) age(a answer) time.Duration {
 				defer s.beating.Store(false)
 				ctx, cancel := context.WithTimeout(context.Background(), beatTimeout)
 				defer cancel()
-				_ = s.beat(ctx) // who reads sees whether it has succeeded
+				_ = s.beat(ctx) // whoever reads sees whether it has succeeded
 			}()
 		}
 	}

@@ -17,7 +17,7 @@ import (
 //	2  a subject: 8 bytes of Before, 8 of Until, 2 of the subject's length, the subject
 //
 // The times are Unix time in milliseconds, the numbers big-endian. More bytes than those
-// belong to a later version, and are passed over. So are kinds from 128 on: who does not
+// belong to a later version, and are passed over. So are kinds from 128 on: a program that does not
 // know them can do without. Any other kind that is not known stops the reader, with
 // ErrNewer: to go on without it could mean to let a revoked session in.
 const (

@@ -40,7 +40,7 @@ func SafeNext(next string) string {
 }
 
 // Login logs in who gives the right password, and goes on to where the visitor came from.
-// A new subject gives the session a new ID, against session fixation. Who logs in once more
+// A new subject gives the session a new ID, against session fixation. A user who logs in once more
 // gets one as well, with the deadlines that "remember me" asks for now.
 func Login(m *Sessions, check func(user, password string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

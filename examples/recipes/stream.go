@@ -10,7 +10,7 @@ import (
 )
 
 // Events sends what comes from source to those who are logged in, as server-sent events. The
-// session is judged every few seconds: who logs out elsewhere gets no more.
+// session is judged every few seconds: a visitor who logs out elsewhere gets no more.
 func Events(m *Sessions, every time.Duration, source func(context.Context) <-chan string) http.Handler {
 	return RequireLogin(m, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")

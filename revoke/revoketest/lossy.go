@@ -29,7 +29,7 @@ func (l *Lossy) memory() *revoke.Memory {
 	return l.log
 }
 
-// Lose forgets all entries but the first. Who has read further meets [revoke.ErrGap].
+// Lose forgets all entries but the first. A reader that was further meets [revoke.ErrGap].
 func (l *Lossy) Lose(keep int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
