@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
 )
@@ -76,4 +78,51 @@ func (v *visitor) cookieBytes() int {
 		n += len(name) + len("=") + len(value)
 	}
 	return n
+}
+
+// nodeTable says what each contender adds to its runtime's zero line.
+func nodeTable(r *results.Results) *table {
+	t := &table{
+		title: "Processor time of the application for a request, µs: beyond the zero line of the same runtime, which is the first",
+		head:  []string{"", "read", "change", "store: read", "change", "requests/s: read", "change", "Cookie, bytes"},
+	}
+	of := func(name, operation string) (l results.Load) {
+		if i := slices.IndexFunc(r.Node, func(l results.Load) bool { return l.Contender == name && l.Operation == operation }); i >= 0 {
+			l = r.Node[i]
+		}
+		return l
+	}
+	for _, name := range distinct(r.Node, func(l results.Load) string { return l.Contender }) {
+		c, err := contender.Find(name)
+		if err != nil {
+			continue
+		}
+		zero := contender.None
+		if c.Node {
+			zero = contender.NodeNone
+		}
+		row := []string{name}
+		for _, operation := range []string{contender.Read, contender.Change} {
+			own, line := of(name, operation).ServerCPUMicros.Median, of(zero, operation).ServerCPUMicros.Median
+			if name == zero {
+				row = append(row, number(own))
+			} else {
+				row = append(row, "+"+number(max(0, own-line)))
+			}
+		}
+		for _, operation := range []string{contender.Read, contender.Change} {
+			row = append(row, orDash(of(name, operation).StoreCPUMicros.Median))
+		}
+		for _, operation := range []string{contender.Read, contender.Change} {
+			row = append(row, count(of(name, operation).PerSecond.Median))
+		}
+		bytes := 0.0
+		for _, s := range r.NodeCookies {
+			if s.Contender == name {
+				bytes = float64(s.Bytes)
+			}
+		}
+		t.add(append(row, orDash(bytes))...)
+	}
+	return t
 }

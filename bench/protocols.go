@@ -174,3 +174,27 @@ func (r *run) surf(x *child, crowds surfers, seen gathered[surfed]) error {
 	}
 	return nil
 }
+
+func protocolTable(r *results.Results) *table {
+	t := &table{
+		title: fmt.Sprintf("By protocol, with %d connections: processor time of the application for a request, µs, and requests a second", protocolConnections),
+		head:  []string{""},
+	}
+	type column struct{ name, operation string }
+	columns := distinct(r.Protocols, func(p results.Protocol) column { return column{p.Name, p.Operation} })
+	for _, c := range columns {
+		t.head = append(t.head, c.name+": "+c.operation)
+	}
+	for _, name := range distinct(r.Protocols, func(p results.Protocol) string { return p.Contender }) {
+		row := []string{name}
+		for _, c := range columns {
+			for _, p := range r.Protocols {
+				if p.Contender == name && p.Name == c.name && p.Operation == c.operation {
+					row = append(row, fmt.Sprintf("%s (%s/s)", number(p.ServerCPUMicros.Median), count(p.PerSecond.Median)))
+				}
+			}
+		}
+		t.add(row...)
+	}
+	return t
+}

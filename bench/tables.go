@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -77,65 +76,6 @@ func ratioTable(r *results.Results) *table {
 	return t
 }
 
-// limitTable says how near each is to what it cannot do without. The harness's own part is
-// that of an application without sessions.
-func limitTable(r *results.Results) *table {
-	t := &table{
-		title: "In process, beyond an application without sessions, µs: and as a multiple of the steps alone",
-		head:  []string{"", "read", "of the steps", "bytes / allocations", "change", "of the steps", "bytes / allocations"},
-	}
-	of := func(name, operation string) (c results.Cost) {
-		if i := slices.IndexFunc(r.Limit, func(c results.Cost) bool { return c.Contender == name && c.Operation == operation }); i >= 0 {
-			c = r.Limit[i]
-		}
-		return c
-	}
-	beyond := func(name, operation string) float64 {
-		return of(name, operation).NS.Median - of(contender.None, operation).NS.Median
-	}
-	names := distinct(r.Limit, func(c results.Cost) string { return c.Contender })
-	slices.SortStableFunc(names, func(a, b string) int {
-		return cmp.Compare(beyond(a, contender.Read), beyond(b, contender.Read))
-	})
-	for _, name := range names {
-		if name == contender.None {
-			continue
-		}
-		row := []string{name}
-		for _, operation := range readAndChange {
-			c := of(name, operation)
-			row = append(row, number(beyond(name, operation)/1000), "× "+number(beyond(name, operation)/beyond(contender.Steps, operation)),
-				fmt.Sprintf("%s / %.0f", count(c.Bytes), c.Allocs))
-		}
-		t.add(row...)
-	}
-	return t
-}
-
-func protocolTable(r *results.Results) *table {
-	t := &table{
-		title: fmt.Sprintf("By protocol, with %d connections: processor time of the application for a request, µs, and requests a second", protocolConnections),
-		head:  []string{""},
-	}
-	type column struct{ name, operation string }
-	columns := distinct(r.Protocols, func(p results.Protocol) column { return column{p.Name, p.Operation} })
-	for _, c := range columns {
-		t.head = append(t.head, c.name+": "+c.operation)
-	}
-	for _, name := range distinct(r.Protocols, func(p results.Protocol) string { return p.Contender }) {
-		row := []string{name}
-		for _, c := range columns {
-			for _, p := range r.Protocols {
-				if p.Contender == name && p.Name == c.name && p.Operation == c.operation {
-					row = append(row, fmt.Sprintf("%s (%s/s)", number(p.ServerCPUMicros.Median), count(p.PerSecond.Median)))
-				}
-			}
-		}
-		t.add(row...)
-	}
-	return t
-}
-
 func loadTable(operation string) func(*results.Results) *table {
 	return func(r *results.Results) *table {
 		rows := slices.DeleteFunc(slices.Clone(r.HTTP), func(l results.Load) bool { return l.Operation != operation })
@@ -162,53 +102,6 @@ func loadTable(operation string) func(*results.Results) *table {
 		}
 		return t
 	}
-}
-
-// nodeTable says what each contender adds to its runtime's zero line.
-func nodeTable(r *results.Results) *table {
-	t := &table{
-		title: "Processor time of the application for a request, µs: beyond the zero line of the same runtime, which is the first",
-		head:  []string{"", "read", "change", "store: read", "change", "requests/s: read", "change", "Cookie, bytes"},
-	}
-	of := func(name, operation string) (l results.Load) {
-		if i := slices.IndexFunc(r.Node, func(l results.Load) bool { return l.Contender == name && l.Operation == operation }); i >= 0 {
-			l = r.Node[i]
-		}
-		return l
-	}
-	for _, name := range distinct(r.Node, func(l results.Load) string { return l.Contender }) {
-		c, err := contender.Find(name)
-		if err != nil {
-			continue
-		}
-		zero := contender.None
-		if c.Node {
-			zero = contender.NodeNone
-		}
-		row := []string{name}
-		for _, operation := range []string{contender.Read, contender.Change} {
-			own, line := of(name, operation).ServerCPUMicros.Median, of(zero, operation).ServerCPUMicros.Median
-			if name == zero {
-				row = append(row, number(own))
-			} else {
-				row = append(row, "+"+number(max(0, own-line)))
-			}
-		}
-		for _, operation := range []string{contender.Read, contender.Change} {
-			row = append(row, orDash(of(name, operation).StoreCPUMicros.Median))
-		}
-		for _, operation := range []string{contender.Read, contender.Change} {
-			row = append(row, count(of(name, operation).PerSecond.Median))
-		}
-		bytes := 0.0
-		for _, s := range r.NodeCookies {
-			if s.Contender == name {
-				bytes = float64(s.Bytes)
-			}
-		}
-		t.add(append(row, orDash(bytes))...)
-	}
-	return t
 }
 
 func networkTable(r *results.Results) *table {
