@@ -207,7 +207,7 @@ func TestAttackTokenOfAnotherKind(t *testing.T) {
 		return mustNew(t, ring, sealed.Config[Session]{Cookie: sealed.Cookie{Name: cookie}, Purpose: purpose})
 	}
 	cookieValue := func(m *sealed.Manager[Session]) string {
-		_, value, _ := strings.Cut(newBrowserOf(t, m), "=")
+		_, value, _ := strings.Cut(aliceCookie(t, m), "=")
 		return value
 	}
 	site := manager("__Host-site", "site")
@@ -236,8 +236,8 @@ func TestAttackTokenOfAnotherKind(t *testing.T) {
 	}
 }
 
-// newBrowserOf returns the Cookie line of a browser that has logged alice in.
-func newBrowserOf(t *testing.T, m *sealed.Manager[Session]) string {
+// aliceCookie returns the Cookie line of a browser that has logged alice in.
+func aliceCookie(t *testing.T, m *sealed.Manager[Session]) string {
 	t.Helper()
 	b := newBrowser(t)
 	b.login(m, "alice")

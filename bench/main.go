@@ -4,7 +4,7 @@
 // and from that docs/benchmarks.md with its charts, docs/scale.md and a section of the
 // README.
 //
-//	go run .                          # all of it, about 22 minutes
+//	go run .                          # all of it, about half an hour
 //	go run . -quick                   # to see that it works: its figures are worth nothing
 //	go run . -only process,sizes      # some of it, on the terminal only
 //	go run . -render                  # the page and the charts once more, from results.json

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/sealed/bench/contender"
@@ -247,6 +248,24 @@ func TestStoresInUse(t *testing.T) {
 	}
 	if got, err := other.Get(t.Context(), "somebody").Result(); got != "else" {
 		t.Errorf("a key in another database of the same Redis: %q, %v", got, err)
+	}
+	pool, err := pgxpool.New(t.Context(), o.postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if _, err := pool.Exec(t.Context(), "CREATE TABLE node_sessions (mine text); INSERT INTO node_sessions VALUES ('x')"); err != nil {
+		t.Fatal(err)
+	}
+	if err := bench(t.Context(), o, io.Discard, status(t)); err == nil || !strings.Contains(err.Error(), "a table node_sessions already") {
+		t.Errorf("a database with sessions of Node: %v", err)
+	}
+	var rows int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM node_sessions").Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("the table has %d rows, %v", rows, err)
+	}
+	if _, err := pool.Exec(t.Context(), "DROP TABLE node_sessions"); err != nil {
+		t.Fatal(err)
 	}
 	sessions, end, err := contender.Select(contender.SCSPostgres)[0].Open(t.Context(), contender.Environment{Postgres: o.postgres})
 	if err != nil || sessions == nil {

@@ -32,7 +32,7 @@ type facts struct{ *results.Results }
 // page returns docs/benchmarks.md.
 func page(r *results.Results) ([]byte, error) {
 	functions := template.FuncMap{
-		"figure": func(name string) (string, error) { return figure(name, chartFolder) },
+		"figure": figure,
 		"table": func(name string) (string, error) {
 			build := pageTables[name]
 			if build == nil {
@@ -51,12 +51,12 @@ func page(r *results.Results) ([]byte, error) {
 }
 
 // figure shows a chart, in the colours that the reader has chosen.
-func figure(name, folder string) (string, error) {
+func figure(name string) (string, error) {
 	i := slices.IndexFunc(charts, func(c chart) bool { return c.name == name })
 	if i < 0 {
 		return "", fmt.Errorf("no chart %q", name)
 	}
-	file := path.Join(folder, name)
+	file := path.Join(chartFolder, name)
 	return fmt.Sprintf(`<picture><source media="(prefers-color-scheme: dark)" srcset="%s-dark.svg"><img alt="%s" src="%s-light.svg"></picture>`,
 		file, charts[i].alt, file), nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"example.com/sealed/bench/contender"
 	"example.com/sealed/bench/results"
@@ -23,10 +24,15 @@ type protocol struct {
 
 var readAndChange = []string{contender.Read, contender.Change}
 
+var (
+	overTLS   = protocol{name: "HTTP/1.1, TLS", tls: true, operations: readAndChange}
+	overHTTP2 = protocol{name: "HTTP/2, TLS", tls: true, http2: true, operations: readAndChange}
+)
+
 var protocols = []protocol{
 	{name: "HTTP/1.1", operations: readAndChange},
-	{name: "HTTP/1.1, TLS", tls: true, operations: readAndChange},
-	{name: "HTTP/2, TLS", tls: true, http2: true, operations: readAndChange},
+	overTLS,
+	overHTTP2,
 	{name: "HTTP/1.1, a full TLS handshake each", tls: true, dials: true, operations: []string{contender.Read}},
 }
 
@@ -173,6 +179,32 @@ func (r *run) surf(x *child, crowds surfers, seen gathered[surfed]) error {
 		}
 	}
 	return nil
+}
+
+// HTTP2Factor is how many times as much of the processor a session takes over HTTP/2 as over
+// HTTP/1.1, both with TLS: the least and the most of all contenders that keep one, and operations.
+func (f facts) HTTP2Factor() string {
+	micros := func(name, protocol, operation string) float64 {
+		i := slices.IndexFunc(f.Protocols, func(p results.Protocol) bool {
+			return p.Contender == name && p.Name == protocol && p.Operation == operation
+		})
+		if i < 0 {
+			return 0
+		}
+		return f.Protocols[i].ServerCPUMicros.Median
+	}
+	var factors []float64
+	for _, name := range protocolRivals {
+		for _, operation := range readAndChange {
+			beyond := func(p protocol) float64 {
+				return micros(name, p.name, operation) - micros(contender.None, p.name, operation)
+			}
+			if name != contender.None {
+				factors = append(factors, beyond(overHTTP2)/beyond(overTLS))
+			}
+		}
+	}
+	return number(slices.Min(factors)) + " to " + number(slices.Max(factors))
 }
 
 func protocolTable(r *results.Results) *table {

@@ -31,7 +31,7 @@ Usage: ci/test.sh [everything | quick | platforms]
   quick       what needs no server and no browser, in two minutes: gofmt, vet,
               staticcheck, what the root module requires, its tests with the race
               detector (without the mutations, and few seeds of the simulations),
-              the README's program, links. It installs nothing.
+              the README's program and its curl lines, links. It installs nothing.
   platforms   the root module's tests under 386, $oldest and $newest; builds for
               Windows, macOS and FreeBSD; govulncheck. It installs nothing.
 

@@ -10,7 +10,7 @@ import (
 
 // The README's program, in each browser: log in, come again, log out.
 func TestReadmeInBrowsers(t *testing.T) {
-	address := buildReadme(t)
+	address := startReadme(t)
 	inEachBrowser(t, func(t *testing.T, name string) {
 		p := browsers[name](t, options{}).tab()
 		defer p.close()
@@ -26,8 +26,8 @@ func TestReadmeInBrowsers(t *testing.T) {
 	})
 }
 
-// buildReadme runs the README's program, on a free port of localhost.
-func buildReadme(t *testing.T) (address string) {
+// startReadme runs the README's program, on a free port of localhost.
+func startReadme(t *testing.T) (address string) {
 	t.Helper()
 	page, err := os.ReadFile("../README.md")
 	if err != nil {

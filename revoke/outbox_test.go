@@ -116,6 +116,11 @@ func TestRefreshAfterClose(t *testing.T) {
 		var events recorder
 		r := ready(t, &log, revoke.Policy{Observe: events.observe})
 		closeNow(t, r)
+		for range 100 { // the log was read once
+			if err := r.Ready(t.Context()); err != nil {
+				t.Fatalf("Ready after Close: %v", err)
+			}
+		}
 		if err := r.Refresh(t.Context()); err == nil {
 			t.Error("Refresh after Close")
 		}

@@ -113,6 +113,11 @@ func (r *Replica) Close(ctx context.Context) error {
 // with why it was not read, or says that the Replica is closed.
 func (r *Replica) Ready(ctx context.Context) error {
 	select {
+	case <-r.ready: // also of one that was closed since
+		return nil
+	default:
+	}
+	select {
 	case <-r.ready:
 		return nil
 	case <-r.closed:

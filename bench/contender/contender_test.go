@@ -136,9 +136,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("a change of a session that is not bound: %v", w.Header())
 	}
 	bound := open(contender.Bound)
-	cookies, err := bound.(interface {
-		Cookies() ([]*http.Cookie, error)
-	}).Cookies()
+	cookies, err := bound.(contender.Prepared).Cookies()
 	if err != nil {
 		t.Fatal(err)
 	}
