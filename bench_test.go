@@ -102,11 +102,36 @@ func BenchmarkUntouched(b *testing.B) {
 // BenchmarkGet is a request whose handler reads the session.
 func BenchmarkGet(b *testing.B) {
 	m, _, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
-	serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	serve(b, reads(b, m), cookies...)
+}
+
+// reads is a handler that reads the session.
+func reads(b *testing.B, m *sealed.Manager[reference]) http.Handler {
+	return m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if s, err := m.Get(r.Context()); err != nil || s.UserID != 1042 {
 			b.Fatal(s, err)
 		}
-	})), cookies...)
+	}))
+}
+
+// BenchmarkNewGoroutine is BenchmarkGet and BenchmarkFloorGet with a goroutine for each
+// request, as net/http has it over HTTP/2. Its stack is small, and has to grow.
+func BenchmarkNewGoroutine(b *testing.B) {
+	m, key, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
+	for name, h := range map[string]http.Handler{"Get": reads(b, m), "FloorGet": newFloor(b, key).reads(b)} {
+		b.Run(name, func(b *testing.B) { serve(b, onNewGoroutine(h), cookies...) })
+	}
+}
+
+func onNewGoroutine(h http.Handler) http.Handler {
+	done := make(chan struct{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		go func() {
+			h.ServeHTTP(w, r)
+			done <- struct{}{}
+		}()
+		<-done
+	})
 }
 
 // longList returns a revocation list of five million entries, made once.
@@ -136,11 +161,7 @@ func BenchmarkGetListed(b *testing.B) {
 		}
 		m, _, cookies := benchManager(b, referenceSession(), config)
 		b.Run(fmt.Sprintf("list=%v", listed), func(b *testing.B) {
-			serve(b, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				if s, err := m.Get(r.Context()); err != nil || s.UserID != 1042 {
-					b.Fatal(s, err)
-				}
-			})), cookies...)
+			serve(b, reads(b, m), cookies...)
 		})
 	}
 }
@@ -337,12 +358,16 @@ func (f *floor) set(w http.ResponseWriter, rec *floorRecord) error {
 // BenchmarkFloorGet is what BenchmarkGet is judged by.
 func BenchmarkFloorGet(b *testing.B) {
 	_, key, cookies := benchManager(b, referenceSession(), sealed.Config[reference]{})
-	f := newFloor(b, key)
-	serve(b, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	serve(b, newFloor(b, key).reads(b), cookies...)
+}
+
+// reads is a handler that reads the session.
+func (f *floor) reads(b *testing.B) http.Handler {
+	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if rec, err := f.get(r); err != nil || rec.Data.UserID != 1042 {
 			b.Fatal(rec, err)
 		}
-	}), cookies...)
+	})
 }
 
 // BenchmarkFloorUpdate is what BenchmarkUpdate is judged by.

@@ -339,6 +339,7 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (T, Info, error) {
 }
 
 func (m *Manager[T]) exchange(ctx context.Context) (*exchange[T], error) {
+	growStack(false)
 	if e, ok := ctx.Value(&m.core).(*exchange[T]); ok {
 		return e, nil
 	}

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 rounds=${1:-15}
 go test -c -o /tmp/sealed-bench.$$ .
 trap 'rm -f /tmp/sealed-bench.$$' EXIT
-names='Untouched Get FloorGet StepsGet Update FloorUpdate StepsUpdate GetListed/list=false GetListed/list=true'
+names='Untouched Get FloorGet StepsGet Update FloorUpdate StepsUpdate GetListed/list=false GetListed/list=true NewGoroutine/Get NewGoroutine/FloorGet'
 for _ in $(seq "$rounds"); do
   for name in $(shuf -e $names); do
     /tmp/sealed-bench.$$ -test.run '^$' -test.bench "^Benchmark${name/\//\$/^}\$" -test.benchtime 0.2s
@@ -33,13 +33,14 @@ done | awk -v all="$names" '
   function ratio(name, steps) { printf "%-23s %.2f\n", name " / " steps, n[steps] ? median(name) / median(steps) : 0 }
   END {
     count = split(all, names, " ")
-    printf "%-22s %10s %8s %8s   medians of %d rounds\n", "benchmark", "ns/op", "B/op", "allocs", n["Get"]
-    for (i = 1; i <= count; i++) printf "%-22s %10.0f %8d %8d\n", names[i], median(names[i]), bytes[names[i]], allocs[names[i]]
+    printf "%-23s %10s %8s %8s   medians of %d rounds\n", "benchmark", "ns/op", "B/op", "allocs", n["Get"]
+    for (i = 1; i <= count; i++) printf "%-23s %10.0f %8d %8d\n", names[i], median(names[i]), bytes[names[i]], allocs[names[i]]
     print ""
     limit("Untouched / FloorGet", "Untouched", "FloorGet", 0.25)
     limit("Get / FloorGet", "Get", "FloorGet", 1.05)
     limit("with a list / without", "GetListed/list=true", "GetListed/list=false", 1.10, "; the list has five million entries")
     limit("Update / FloorUpdate", "Update", "FloorUpdate", 1.10)
+    limit("each on a new goroutine", "NewGoroutine/Get", "NewGoroutine/FloorGet", 0.80, "; Get / FloorGet, as over HTTP/2")
     ratio("Get", "StepsGet"); ratio("FloorGet", "StepsGet")
     ratio("Update", "StepsUpdate"); ratio("FloorUpdate", "StepsUpdate")
     if (failed) { print failed; exit 1 }
