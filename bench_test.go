@@ -15,6 +15,7 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -251,29 +252,36 @@ func TestAllocations(t *testing.T) {
 	r.Header.Set("Cookie", b.cookie())
 	w := &sink{http.Header{}}
 	for _, tt := range []struct {
-		name string
-		most float64
-		h    http.HandlerFunc
+		name        string
+		most, bytes float64
+		h           http.HandlerFunc
 	}{
-		{"untouched", 1, func(http.ResponseWriter, *http.Request) {}},
-		{"get", 8, func(_ http.ResponseWriter, r *http.Request) {
+		{"untouched", 1, 432, func(http.ResponseWriter, *http.Request) {}},
+		{"get", 8, 1040, func(_ http.ResponseWriter, r *http.Request) {
 			if _, err := m.Get(r.Context()); err != nil {
 				t.Error(err)
 			}
 		}},
-		{"update", 13, func(_ http.ResponseWriter, r *http.Request) {
+		{"update", 13, 1520, func(_ http.ResponseWriter, r *http.Request) {
 			if err := m.Update(r.Context(), func(s *reference) { s.Cart[0].Qty = 9 }); err != nil {
 				t.Error(err)
 			}
 		}},
 	} {
 		h := m.Handler(tt.h)
-		got := math.Inf(1)
+		got, bytes := math.Inf(1), math.Inf(1)
 		for range 3 { // what other tests have left behind is collected at the same time, pools too
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			got = min(got, testing.AllocsPerRun(100, func() { clear(w.header); h.ServeHTTP(w, r) }))
+			runtime.ReadMemStats(&after)
+			bytes = min(bytes, float64(after.TotalAlloc-before.TotalAlloc)/101) // one to warm up
 		}
 		if got > tt.most+raceAllocations {
 			t.Errorf("%s: %v allocations, at most %v", tt.name, got, tt.most)
+		}
+		if most := tt.bytes + raceAllocations*512; bytes > most {
+			t.Errorf("%s: %.0f bytes, at most %v", tt.name, bytes, most)
 		}
 	}
 }

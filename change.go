@@ -114,7 +114,7 @@ func (e *exchange[T]) update(ctx context.Context, change func(*T)) error {
 		err = e.renewAs(ctx, &next, now)
 	default:
 		// After its own RevokeSubject the session can be renewed only.
-		if !e.exempt.IsZero() {
+		if e.exempt != nil {
 			err = e.judge(ctx, now)
 		}
 		if !IsPrefetch(e.request) {
@@ -209,9 +209,12 @@ func (e *exchange[T]) renew(ctx context.Context) error {
 
 // waitPast waits for the millisecond in which t lies to end, if that is now: sessions
 // are dated to the millisecond, and one that begins after t must be told from those
-// before.
-func waitPast(t time.Time) time.Time {
+// before. It returns the time; nil waits for nothing.
+func waitPast(t *time.Time) time.Time {
 	now := time.Now()
+	if t == nil {
+		return now
+	}
 	if end := t.Truncate(time.Millisecond).Add(time.Millisecond); now.Before(end) && end.Sub(now) <= time.Millisecond {
 		time.Sleep(end.Sub(now))
 		now = time.Now()
@@ -226,7 +229,7 @@ func (e *exchange[T]) setSession(next *session[T]) error {
 	}
 	e.begun = e.begun || e.session.err != nil
 	if e.session.subject != next.subject {
-		e.exempt = time.Time{}
+		e.exempt = nil
 	}
 	e.session = *next
 	e.action = setCookie
@@ -273,7 +276,7 @@ func (e *exchange[T]) beginAs(ctx context.Context, next *session[T], now int64) 
 		return err
 	}
 	created := max(now, old.record.created)
-	if !e.exempt.IsZero() {
+	if e.exempt != nil {
 		created = max(created, e.exempt.UnixMilli()+1)
 	}
 	next.renew()
@@ -397,7 +400,7 @@ func (e *exchange[T]) exemptOwn(ctx context.Context, subject string, before time
 		before = created
 	}
 	if alone && e.judgeBut(ctx, time.Now().UnixMilli()) == nil {
-		e.exempt = before
+		e.exempt = &before
 	}
 	return before, nil
 }

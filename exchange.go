@@ -27,7 +27,8 @@ type exchange[T any] struct {
 	quiet     bool        // the response sets no cookie for what was only read
 	written   func() bool // the response was sent, maybe past the commit; nil if nobody can say
 	refusal   refusal
-	*state[T] // nil until the session is asked for
+	offered   string // the header that asks the browser to bind the session
+	*state[T]        // nil until the session is asked for
 }
 
 // A refusal is why a request may not use its session, or not change it.
@@ -48,12 +49,13 @@ const (
 	deleteCookie
 )
 
-// state is what an exchange knows once its session was asked for.
+// state is what an exchange knows once its session was asked for. With a usual T it takes less
+// than 512 bytes: for what is larger and has pointers, Go's allocator takes twice as long.
 type state[T any] struct {
 	session   session[T]
 	others    []session[T] // further sessions that the client has, for Destroy
 	readAt    int64        // when it was asked for, as Unix time in milliseconds
-	exempt    time.Time    // when this request revoked all sessions of its subject; zero for never
+	exempt    *time.Time   // when this request revoked all sessions of its subject; nil for never
 	numbered  uint32       // see cookieHeader
 	action    cookieAction // what becomes of the cookie
 	leftovers []string     // Set-Cookie lines that delete cookies of former names
@@ -67,10 +69,9 @@ type state[T any] struct {
 	destroyed bool         // the cookie is to be deleted, if no session is begun
 
 	proofLine string // the Set-Cookie line of a device's proof
-	offered   string // the header that asks the browser to bind the session
 
 	headers [2]string // see shieldResponse
-	buf     [160]byte // where a small session is opened
+	buf     [144]byte // where a small session is opened
 }
 
 // lock takes the exchange's lock, of which TryLock is the quick half. It fails if the caller is a function of the

@@ -13,26 +13,27 @@ import (
 
 // A session is one session at work, or why there is none.
 type session[T any] struct {
-	err      error // nil if there is a session
-	record   record
-	key      *ringKey // that opened the token it comes from, if any
-	issued   bool     // a client has it under this ID: its token authenticated
-	imported bool     // it was taken over in this request: no client has its cookie
-	former   bool     // its token is of a former cookie name or purpose
-	renewed  bool     // it goes on under a new ID: this one can be read, for the grace
-	rebound  bool     // it was bound to a device's key in this request: see exchange.bound
-	subject  string
-	terms    *Terms // nobody changes it
+	err     error // nil if there is a session
+	record  record
+	key     *ringKey // that opened the token it comes from, if any
+	subject string
+	terms   *Terms // nobody changes it
 
 	proven      int64 // when its device had proven its key, or 0
 	provenUntil int64 // the end of that proof
-	arrived     bool  // the binding has arrived at the browser, and copies from before are to end
 
 	// value is record.data decoded, while decoded is set. It is handed out once,
 	// as whoever has it may change what it points to.
 	value   T
 	decoded bool
 	whole   bool // value has a field for all of record.data; known where it was decoded for a change
+
+	issued   bool // a client has it under this ID: its token authenticated
+	imported bool // it was taken over in this request: no client has its cookie
+	former   bool // its token is of a former cookie name or purpose
+	renewed  bool // it goes on under a new ID: this one can be read, for the grace
+	rebound  bool // it was bound to a device's key in this request: see exchange.bound
+	arrived  bool // the binding has arrived at the browser, and copies from before are to end
 }
 
 // lifetime returns the milliseconds from creation to the end: what was sealed
@@ -226,9 +227,9 @@ func (p *policy[T]) judge(ctx context.Context, s *session[T], now int64) error {
 // with that time, and may go on with its own: as long as nothing else ends it. Any
 // later revocation of the subject would end a session that was created right after
 // that time.
-func (p *policy[T]) judgeBut(ctx context.Context, s *session[T], now int64, own time.Time) error {
+func (p *policy[T]) judgeBut(ctx context.Context, s *session[T], now int64, own *time.Time) error {
 	err := p.judge(ctx, s, now)
-	if own.IsZero() || !isRevoked(err) {
+	if own == nil || !isRevoked(err) {
 		return err
 	}
 	info := s.info()
