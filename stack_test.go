@@ -43,9 +43,12 @@ func TestStackGrowsOnce(t *testing.T) {
 			return distance
 		}
 		serve() // what is made once for the type is there
-		done := make(chan bool)
-		go func() { done <- serve() == serve() }()
-		if !<-done {
+		stays := make(chan bool)
+		go func() {
+			first := serve()
+			stays <- serve() == first
+		}()
+		if !<-stays {
 			t.Errorf("%s: the stack has grown after the session was looked for", name)
 		}
 	}
