@@ -277,6 +277,12 @@ func (n *sameNamed) add(value string) {
 // 5.7); the work is linear in the header, the memory is not the header's. The values
 // of split cookies are put together: see join.
 func (f *cookieFormat) scan(h *cookieHeader, lines []string) {
+	f.find(h, lines)
+	h.join(f)
+}
+
+// find is scan for values as they are: those of another library may have dots.
+func (f *cookieFormat) find(h *cookieHeader, lines []string) {
 	for _, line := range lines {
 		for len(line) > 0 {
 			pair := line
@@ -293,7 +299,6 @@ func (f *cookieFormat) scan(h *cookieHeader, lines []string) {
 			}
 		}
 	}
-	h.join(f)
 }
 
 // add takes rest, which follows our name in a Cookie header up to the semicolon.

@@ -23,7 +23,7 @@ import (
 // cookie, if there is a [Config.Revocations].
 type Import[T any] struct {
 	// Cookie is the old session's. Its Name is required; by Domain, Path and Partitioned it is
-	// deleted. Its other fields count for nothing.
+	// deleted, with Secure unless it is Insecure. Its other fields count for nothing.
 	Cookie Cookie
 
 	// Load returns the old session of a request that has its cookie. An error that is
@@ -41,8 +41,9 @@ type Import[T any] struct {
 	// old version know the old session only.
 	EndAfter time.Duration
 
-	// Until is when the last old session ends by itself. From then on nobody is asked. Until then
-	// the revocation of a session is kept, so that a copy of its old cookie is refused. The zero time is never.
+	// Until is when the last old session ends by itself. From then on neither Load nor End is
+	// called. Until then the revocation of a session is kept, so that a copy of its old cookie is refused.
+	// With the zero time they are always called, and revocations are kept for 400 days.
 	Until time.Time
 }
 
@@ -51,7 +52,7 @@ type Imported[T any] struct {
 	Data T
 
 	// Created is when the visitor logged in. A [Manager.RevokeSubject] since then ends the
-	// session. Of the zero time, if it is not known, any does that the list still has.
+	// session. If that is not known, and Created is zero, every revocation of the subject that the list still has ends it.
 	Created time.Time
 
 	// Expires is when the old session would have ended. The new one ends no later. The
@@ -97,7 +98,7 @@ func (i *importer[T]) over(now time.Time) bool { return !i.Until.IsZero() && !no
 // token returns the value of the old cookie, "" if there is none.
 func (i *importer[T]) token(r *http.Request) string {
 	var h cookieHeader
-	i.cookies.scan(&h, r.Header["Cookie"])
+	i.cookies.find(&h, r.Header["Cookie"])
 	return h.named.values[0]
 }
 
@@ -174,7 +175,7 @@ func (e *exchange[T]) endOld(ctx context.Context) (err error) {
 	if e.importer == nil || e.importer.token(e.request) == "" {
 		return nil
 	}
-	if e.importer.End != nil {
+	if e.importer.End != nil && !e.importer.over(time.Now()) {
 		callOut(&e.calling, func() { err = e.importer.End(e.request) })
 	}
 	if err != nil {

@@ -388,6 +388,63 @@ func TestRevocationOfAnImportedSessionLastsUntilTheOldOnesEnd(t *testing.T) {
 	}
 }
 
+// Without Until copies of the old cookie may come for ever, so revocations last as long as any can.
+func TestRevocationOfAnImportedSessionLastsWithoutUntil(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, config, b := moving(t, revoke.NewList())
+		config.Import.End = nil // as with cookies that hold the session
+		m := mustNew(t, mustRing(t), config)
+		thief := b.clone()
+		b.get(m)
+		b.visit(m, func(_ http.ResponseWriter, r *http.Request) { destroy(t, m, r) })
+		for range 13 {
+			time.Sleep(30 * 24 * time.Hour)
+			thief.clone().wantErr(m, sealed.ErrRevoked)
+		}
+	})
+}
+
+// After Until nobody is asked, in no case: the old store may be gone.
+func TestNobodyIsAskedAfterUntil(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, config, b := moving(t, revoke.NewList())
+		config.Import.Until = time.Now().Add(time.Hour)
+		config.Lifetime = 30 * 24 * time.Hour
+		m := mustNew(t, mustRing(t), config)
+		b.get(m)
+		out := b.clone()
+		time.Sleep(2 * time.Hour)
+		old.loadErr, old.endErr = errors.New("gone"), errors.New("gone")
+		if s, _, err := b.get(m); err != nil || s.User != "alice" || b.cookieNames() != name {
+			t.Errorf("then %+v, %v, and the browser has %q", s, err, b.cookieNames())
+		}
+		out.visit(m, func(_ http.ResponseWriter, r *http.Request) { destroy(t, m, r) })
+		if out.cookieNames() != "" || old.loaded != 1 || old.ended != 0 {
+			t.Errorf("after a logout the browser has %q; asked %d times, ended %d times", out.cookieNames(), old.loaded, old.ended)
+		}
+	})
+}
+
+// The values of other libraries' cookies have dots: signatures, JSON Web Tokens, and what looks like
+// a session of ours that is split.
+func TestImportOfACookieWithDots(t *testing.T) {
+	for _, value := range []string{"s%3Aid.c2lnbmF0dXJl", "eyJhbGciOiJIUzI1NiJ9.eyJ1IjoxfQ.c2ln", "2.a", ".", "a."} {
+		old, config, b := moving(t, nil)
+		old.sessions[value] = old.sessions["a1"]
+		b.jar.SetCookies(site, []*http.Cookie{{Name: "old", Value: value, Path: "/"}})
+		m := mustNew(t, mustRing(t), config)
+		b.visit(m, func(_ http.ResponseWriter, r *http.Request) {
+			if s, err := m.Get(r.Context()); err != nil || s.User != "alice" {
+				t.Errorf("%s: %+v, %v", value, s, err)
+			}
+			destroy(t, m, r)
+		})
+		if old.ended != 1 || b.cookieNames() != "" {
+			t.Errorf("%s: after a logout ended %d times, the browser has %q", value, old.ended, b.cookieNames())
+		}
+	}
+}
+
 func TestImportIsChecked(t *testing.T) {
 	load := (&oldLibrary{}).load
 	for want, i := range map[string]sealed.Import[Session]{
