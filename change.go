@@ -356,6 +356,11 @@ func (e *exchange[T]) destroy(ctx context.Context) error {
 	return errors.Join(append(errs, oldErr)...)
 }
 
+// callEach is callOut in a goroutine of allAtOnce, which callOut has called.
+//
+//go:noinline
+func callEach(f func(int), i int) { f(i) }
+
 // allAtOnce calls f for 0 to n-1, and waits. A panic goes on in the caller: in another
 // goroutine nobody could recover from it, and it would end the program.
 func allAtOnce(n int, f func(int)) {
@@ -368,7 +373,7 @@ func allAtOnce(n int, f func(int)) {
 					panics <- v
 				}
 			}()
-			f(i)
+			callEach(f, i)
 		})
 	}
 	wg.Wait()

@@ -87,8 +87,8 @@ func (e *exchange[T]) lock() error {
 	return nil
 }
 
-// calledBack reports whether this goroutine is inside of callOut or apply, which call
-// functions of the application.
+// calledBack reports whether this goroutine is inside of callOut, callEach or apply, which
+// call functions of the application.
 func calledBack() bool {
 	pcs := make([]uintptr, 64)
 	for {
@@ -102,8 +102,11 @@ func calledBack() bool {
 	for frames, more := runtime.CallersFrames(pcs), true; more; {
 		var frame runtime.Frame
 		frame, more = frames.Next()
-		if strings.HasPrefix(frame.Function, thisPackage+".") && (strings.HasSuffix(frame.Function, ".callOut") || strings.HasSuffix(frame.Function, ".apply")) {
-			return true
+		if name, ours := strings.CutPrefix(frame.Function, thisPackage+"."); ours {
+			switch name[strings.LastIndexByte(name, '.')+1:] {
+			case "callOut", "callEach", "apply":
+				return true
+			}
 		}
 	}
 	return false
@@ -113,8 +116,7 @@ func calledBack() bool {
 //
 //go:noinline
 func callOut(calling *atomic.Bool, f func()) {
-	calling.Store(true)
-	defer calling.Store(false)
+	defer calling.Store(calling.Swap(true))
 	f()
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"example.com/sealed"
@@ -102,6 +103,45 @@ func TestCallFromWithinTheListIsAnError(t *testing.T) {
 			t.Errorf("Get: %v, %d calls", err, calls)
 		}
 	})
+}
+
+// Destroy revokes all the sessions that a browser has at once, each in a goroutine.
+func TestCallFromWithinDestroyIsAnError(t *testing.T) {
+	var m *sealed.Manager[Session]
+	var ctx context.Context
+	called, observed := atomic.Int32{}, atomic.Int32{}
+	list := &fakeList{}
+	m = mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list, Observe: func(_ context.Context, e sealed.Event) {
+		if e.Kind == sealed.EventRevocationFailed {
+			observed.Add(1)
+			if worked := callback(m, ctx); worked != "" {
+				t.Errorf("from within Observe: no error of %s", worked)
+			}
+		}
+	}})
+	line := func(user string) string {
+		b := newBrowser(t)
+		b.login(m, user)
+		return b.cookie()
+	}
+	list.revoke = func(context.Context, sealed.Revocation) error {
+		called.Add(1)
+		if worked := callback(m, ctx); worked != "" {
+			t.Errorf("from within Revoke: no error of %s", worked)
+		}
+		return errors.New("the list is down")
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header["Cookie"] = []string{line("alice"), line("bob"), line("carol")}
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		ctx = r.Context()
+		if err := m.Destroy(ctx); err == nil {
+			t.Error("Destroy: no error of the list")
+		}
+	})).ServeHTTP(httptest.NewRecorder(), r)
+	if called.Load() != 3 || observed.Load() != 3 {
+		t.Errorf("%d revocations, %d events, want 3 of each", called.Load(), observed.Load())
+	}
 }
 
 // Who writes the response from within Update sends it without the change.
