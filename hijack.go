@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"net"
+	"sync"
 )
 
 // A hijackedConn is a connection whose taker writes the response. It adds Set-Cookie
@@ -11,8 +12,12 @@ import (
 // their own. What follows the response's header passes through untouched.
 type hijackedConn struct {
 	net.Conn
-	lines []string // nil once they are sent
-	head  []byte   // of the response, as far as it was written
+
+	mu    sync.Mutex // the methods of a net.Conn may be called at the same time
+	lines []string   // nil once they are sent
+	head  []byte     // of the response, as far as it was written and not sent
+
+	closing sync.Once
 }
 
 // closeWriter is a hijackedConn whose connection can close one half.
@@ -41,34 +46,44 @@ func (c *hijackedConn) NetConn() net.Conn { return c.Conn }
 const maxHead = 64 << 10
 
 func (c *hijackedConn) Write(b []byte) (int, error) {
-	if c.lines == nil {
+	send, whole := c.hold(b)
+	if whole {
 		return c.Conn.Write(b)
 	}
-	c.head = append(c.head, b...)
-	start := c.head[:min(len(c.head), len("HTTP/1."))]
-	end := bytes.Index(c.head, []byte("\r\n\r\n"))
-	switch {
-	case string(start) != "HTTP/1."[:len(start)] || len(c.head) > maxHead && end < 0:
-		c.lines = nil // no response
-	case end < 0:
-		return len(b), nil // to be continued
-	case informational(c.head):
-		// More follows: see the next one.
-		if rest := c.head[end+4:]; len(rest) > 0 {
-			if _, err := c.Conn.Write(c.head[:end+4]); err != nil {
-				return 0, err
-			}
-			c.head = nil
-			if _, err := c.Write(rest); err != nil {
-				return 0, err
-			}
-			return len(b), nil
+	if len(send) > 0 {
+		if _, err := c.Conn.Write(send); err != nil {
+			return 0, err
 		}
-	default:
-		c.head = withLines(c.head, end+2, c.lines)
-		c.lines = nil
 	}
-	return len(b), c.flush()
+	return len(b), nil
+}
+
+// hold holds b back, and returns what is to be sent now; or whole, if b passes through.
+func (c *hijackedConn) hold(b []byte) (send []byte, whole bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lines == nil {
+		return nil, true
+	}
+	c.head = append(c.head, b...)
+	for {
+		start := c.head[:min(len(c.head), len("HTTP/1."))]
+		end := bytes.Index(c.head, []byte("\r\n\r\n"))
+		switch {
+		case string(start) != "HTTP/1."[:len(start)] || len(c.head) > maxHead && end < 0:
+			// No response.
+		case end < 0:
+			return send, false // to be continued
+		case informational(c.head):
+			send, c.head = append(send, c.head[:end+4]...), c.head[end+4:]
+			continue // more follows
+		default:
+			c.head = withLines(c.head, end+2, c.lines)
+		}
+		send = append(send, c.head...)
+		c.lines, c.head = nil, nil
+		return send, false
+	}
 }
 
 // informational reports whether the response is one before the last (RFC 9110, section
@@ -90,10 +105,13 @@ func withLines(head []byte, at int, lines []string) []byte {
 	return bytes.Join([][]byte{head[:at], missing, head[at:]}, nil)
 }
 
-// flush writes what was held back.
+// flush writes what was held back. It does not hold the lock for that: Close must be able to end
+// a Write that hangs.
 func (c *hijackedConn) flush() error {
+	c.mu.Lock()
 	head := c.head
 	c.head = nil
+	c.mu.Unlock()
 	if len(head) == 0 {
 		return nil
 	}
@@ -101,8 +119,8 @@ func (c *hijackedConn) flush() error {
 	return err
 }
 
-// Close sends what was held back first.
+// Close sends what was held back first, also if it is called several times at once.
 func (c *hijackedConn) Close() error {
-	c.flush()
+	c.closing.Do(func() { c.flush() })
 	return c.Conn.Close()
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"example.com/sealed"
@@ -169,6 +171,65 @@ func TestHijackedConnectionWithoutAResponsePassesThrough(t *testing.T) {
 			t.Errorf("%s: got %d bytes, want the %d that were written", what, len(got), len(written))
 		}
 	}
+}
+
+// The methods of a connection may be called at the same time, and Close ends a Write that hangs.
+func TestHijackedConnectionIsClosedByAnotherGoroutine(t *testing.T) {
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+	const head = head101 + "\r\n"
+	if got := hijacked(t, m, true, func(conn net.Conn, _ *bufio.ReadWriter) {
+		io.WriteString(conn, head[:10]) // which is held back
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { conn.Close() })
+		}
+		wg.Wait()
+	}); got != head[:10] {
+		t.Errorf("%q, want what was held back", got)
+	}
+	hijacked(t, m, true, func(conn net.Conn, _ *bufio.ReadWriter) {
+		var wg sync.WaitGroup
+		wg.Go(func() { io.WriteString(conn, head+"frame") })
+		wg.Go(func() { conn.Close() })
+		wg.Wait()
+	})
+	full, other := net.Pipe() // which takes nothing
+	defer other.Close()
+	conn := hijackOf(t, m, full)
+	wrote := make(chan error)
+	go func() {
+		_, err := io.WriteString(conn, head+"frame")
+		wrote <- err
+	}()
+	conn.Close()
+	if err := <-wrote; err == nil {
+		t.Error("a Write to nobody was no error after Close")
+	}
+}
+
+// A hijackable is a response whose connection is the one given.
+type hijackable struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
+}
+
+// hijackOf returns the connection that a handler takes over after a change, around conn.
+func hijackOf(t *testing.T, m *sealed.Manager[Session], conn net.Conn) (taken net.Conn) {
+	t.Helper()
+	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := m.Update(r.Context(), func(s *Session) { s.User = "alice" }); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if taken, _, err = http.NewResponseController(w).Hijack(); err != nil {
+			t.Fatal(err)
+		}
+	})).ServeHTTP(hijackable{httptest.NewRecorder(), conn}, httptest.NewRequest("GET", "/", nil))
+	return taken
 }
 
 func TestHijackOfAnUnchangedSessionIsTheServersConnection(t *testing.T) {
