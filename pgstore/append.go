@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -27,15 +26,12 @@ func (s *Store) Append(ctx context.Context, revocations []sealed.Revocation) err
 // its replica has read it: Refresh waits for that.
 //
 // Exactly one of ID and Subject is set in each revocation. Before is the time up to which
-// sessions of the subject end, and Until is how long the list must keep that: Before, the longest that a
-// session lasts (Config.Lifetime and all Terms, at most 400 days), and five minutes for clocks that differ. Where synchronous_commit is
+// sessions of the subject end. Until is when the list may forget it: for a subject, Before plus the longest
+// that a session lasts (Config.Lifetime and all Terms, at most 400 days) plus five minutes for clocks that
+// differ; for an ID, the session's Expires plus five minutes. It is an error if one of them is missing,
+// and the transaction goes on. Where synchronous_commit is
 // off, it is on for this transaction: what others have read must not be lost.
 func (s *Store) RevokeTx(ctx context.Context, tx pgx.Tx, revocations ...sealed.Revocation) error {
-	for _, v := range revocations {
-		if (v.ID == sealed.ID{}) == (v.Subject == "") {
-			return errors.New("pgstore: a revocation has either an ID or a subject")
-		}
-	}
 	if len(revocations) == 0 {
 		return nil
 	}

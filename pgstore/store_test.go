@@ -227,8 +227,17 @@ func TestRevokeTx(t *testing.T) {
 			t.Errorf("with the transaction's end %v: %v", want, err)
 		}
 	}
-	if err := s.RevokeTx(t.Context(), nil, sealed.Revocation{}); err == nil {
-		t.Error("RevokeTx of nothing in particular")
+	for _, v := range []sealed.Revocation{{}, {ID: sealed.ID{1}}, {Subject: "alice", Until: time.Now().Add(time.Hour)}} {
+		err := pgx.BeginFunc(t.Context(), p, func(tx pgx.Tx) error {
+			if err := s.RevokeTx(t.Context(), tx, v); err == nil {
+				t.Errorf("RevokeTx takes %+v, which no replica could read", v)
+			}
+			_, err := tx.Exec(t.Context(), "UPDATE users SET password = 'newer'")
+			return err
+		})
+		if err != nil {
+			t.Errorf("after RevokeTx of %+v the transaction cannot go on: %v", v, err)
+		}
 	}
 }
 

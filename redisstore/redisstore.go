@@ -57,7 +57,8 @@ type Config struct {
 	// write has happened on the others.
 	Replicas int
 
-	// WaitTimeout is how long to wait for the replicas. Default one second.
+	// WaitTimeout is how long to wait for the replicas: at least a millisecond, and less than the
+	// client's ReadTimeout and [revoke.Policy].Timeout. Default one second.
 	WaitTimeout time.Duration
 }
 
@@ -88,8 +89,11 @@ func New(client redis.UniversalClient, config Config) (*Store, error) {
 	if client == nil {
 		return nil, errors.New("redisstore: no client")
 	}
-	if config.Replicas < 0 || config.WaitTimeout < 0 {
-		return nil, errors.New("redisstore: negative Replicas or WaitTimeout")
+	if config.Replicas < 0 {
+		return nil, errors.New("redisstore: negative Replicas")
+	}
+	if config.WaitTimeout < time.Millisecond && config.WaitTimeout != 0 { // to Redis, 0 is for ever
+		return nil, errors.New("redisstore: WaitTimeout is less than a millisecond")
 	}
 	if _, ring := client.(*redis.Ring); ring {
 		return nil, errors.New("redisstore: a Ring keeps keys on servers that know nothing of each other: use one server, Sentinel or a Cluster")

@@ -185,7 +185,7 @@ func TestForeignData(t *testing.T) {
 func TestNew(t *testing.T) {
 	client := redis.NewClient(&redis.Options{})
 	defer client.Close()
-	for _, config := range []redisstore.Config{{Replicas: -1}, {WaitTimeout: -1}} {
+	for _, config := range []redisstore.Config{{Replicas: -1}, {WaitTimeout: -1}, {WaitTimeout: time.Millisecond - 1}} {
 		if _, err := redisstore.New(client, config); err == nil {
 			t.Errorf("New accepts %+v", config)
 		}

@@ -36,8 +36,13 @@ var errEntry = errors.New("revoke: what the log has is no entry")
 
 // AppendEntry appends the entry of a revocation to b: the bytes in which a [Log] stores it,
 // for those who write one (FORMAT.md, "Revocations"). The times are rounded so that
-// nothing is refused later, or forgotten earlier, than the revocation says.
+// nothing is refused later, or forgotten earlier, than the revocation says. A revocation that
+// [ParseEntries] could not read is an error: one that has not exactly one of ID and Subject, that
+// lacks Until, or Before with a Subject, or whose times are not between 1970 and 10889.
 func AppendEntry(b []byte, v sealed.Revocation) ([]byte, error) {
+	if err := check(v); err != nil {
+		return b, err
+	}
 	until := uint64(ceil(v.Until).UnixMilli())
 	if v.Subject == "" {
 		size := byte(24)
@@ -51,15 +56,39 @@ func AppendEntry(b []byte, v sealed.Revocation) ([]byte, error) {
 		}
 		return b, nil
 	}
-	if len(v.Subject) > maxSubject {
-		return b, errSubject(v.Subject)
-	}
 	b = binary.AppendUvarint(append(b, entrySubject), uint64(18+len(v.Subject)))
 	b = binary.BigEndian.AppendUint64(b, uint64(v.Before.UnixMilli()))
 	b = binary.BigEndian.AppendUint64(b, until)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(v.Subject)))
 	return append(b, v.Subject...), nil
 }
+
+// check says why a revocation can be neither in a list nor in a log.
+func check(v sealed.Revocation) error {
+	switch {
+	case (v.ID == sealed.ID{}) == (v.Subject == ""):
+		return errNotOne
+	case len(v.Subject) > maxSubject:
+		return errSubject(v.Subject)
+	case v.Until.IsZero():
+		return errNoUntil
+	case v.Subject != "" && v.Before.IsZero():
+		return errNoBefore
+	case v.Subject != "" && !v.From.IsZero():
+		return errFrom
+	case !storable(v.Until), v.Subject != "" && !storable(v.Before), !v.From.IsZero() && !storable(v.From):
+		return errTime
+	}
+	return nil
+}
+
+// storable reports whether an entry can have a time: see plausible.
+func storable(t time.Time) bool {
+	seconds := t.Unix()
+	return seconds >= 0 && seconds < 1<<48/1000
+}
+
+var errTime = errors.New("revoke: a revocation has a time before 1970 or after 10889")
 
 func errSubject(subject string) error {
 	return fmt.Errorf("revoke: a subject has %d bytes, more than %d", len(subject), maxSubject)

@@ -30,7 +30,7 @@ import (
 // [NewList]. Its methods may be called concurrently, and never wait for I/O; Check
 // waits for nothing at all.
 //
-// It holds an entry for each session that was revoked, of 21 bytes at most, and a
+// It holds an entry for each session that was revoked, of 21 bytes at most in a long list, and a
 // larger one for each subject. They are dropped when nothing that they end can be
 // valid any more: within an hour of Until, or later by at most an eighth of the
 // time that was left. The list needs no goroutine for that, and no Close.
@@ -120,17 +120,8 @@ func (l *List) Revoke(_ context.Context, r sealed.Revocation) error {
 
 // learn is Revoke that also reports whether the list did not hold r yet.
 func (l *List) learn(r sealed.Revocation) (news bool, err error) {
-	switch {
-	case (r.ID == sealed.ID{}) == (r.Subject == ""):
-		return false, errNotOne
-	case len(r.Subject) > maxSubject:
-		return false, errSubject(r.Subject)
-	case r.Until.IsZero():
-		return false, errNoUntil
-	case r.Subject != "" && r.Before.IsZero():
-		return false, errNoBefore
-	case r.Subject != "" && !r.From.IsZero():
-		return false, errFrom
+	if err := check(r); err != nil {
+		return false, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -25,16 +25,17 @@ import (
 //  4. Read returns [ErrGap] if it cannot tell that what came before the cursor is
 //     still there: the log was emptied, restored from a backup, trimmed of what has
 //     not expired, or lost its last entries. It never takes such a loss for silence.
-//  5. IDs and subjects come back as they were, with From to the millisecond or earlier,
-//     and the other times to the millisecond or later.
+//  5. IDs and subjects come back as they were, From and Before rounded down to a millisecond, or
+//     not at all, and Until rounded up to a millisecond, or not at all.
 //  6. Wait returns when there may be something new behind the cursor, or soon after
-//     the context is done. It is a hint: it may return early, or only then.
+//     the context is done. It is a hint: it may return early, or never before the context is done.
 //  7. Prune drops entries whose Until was over an hour ago by the log's own clock, and
 //     no others. It need not drop all of them. It makes no gap for those who have read
 //     to the end.
 //  8. An entry of a later version is passed over or stops the reader with [ErrNewer], as
 //     [ParseEntries] does it. It never makes Append fail.
 //  9. All return soon after the context is done.
+//  10. Append of what [AppendEntry] refuses is an error, and adds nothing.
 type Log interface {
 	Append(ctx context.Context, revocations []sealed.Revocation) error
 	Read(ctx context.Context, cursor string) (Page, error)

@@ -36,6 +36,11 @@ func (m *Memory) Append(ctx context.Context, revocations []sealed.Revocation) er
 		return err
 	}
 	for _, v := range revocations {
+		if err := check(v); err != nil {
+			return err
+		}
+	}
+	for _, v := range revocations {
 		m.number++
 		m.entries = append(m.entries, memoryEntry{v, m.number})
 	}

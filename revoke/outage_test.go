@@ -178,6 +178,43 @@ func TestSubjectIsOneEntryASecond(t *testing.T) {
 	})
 }
 
+// Timeout is for the log: what was held back for its second is no fault of that.
+func TestSubjectIsNotHeldBackLongerThanTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log gate
+		r := ready(t, &log, revoke.Policy{Timeout: 100 * time.Millisecond})
+		for range 3 {
+			if err := r.Revoke(t.Context(), ofSubject("alice", time.Now())); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+}
+
+// Of two that end one session at the same time, neither is told that the log has it when it has not.
+func TestRevocationAtTheSameTimeIsNoSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log gate
+		r := ready(t, &log, revoke.Policy{})
+		log.shut.Store(true)
+		for n := range 500 {
+			start := make(chan struct{})
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					<-start
+					if err := r.Revoke(t.Context(), inAnHour(id(n+1))); err == nil {
+						t.Errorf("revocation %d was acknowledged while the log was down", n)
+					}
+				})
+			}
+			close(start)
+			wg.Wait()
+		}
+	})
+}
+
 // The list of this instance keeps the time exactly, the log to the millisecond.
 func TestSubjectsTimeIsExactHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -30,8 +30,8 @@ type Policy struct {
 	AcceptStale bool
 
 	// MaxUnsent bounds how many revocations wait for a log that is down, each of
-	// which takes about 300 bytes. Those beyond it are refused here, with an error
-	// and an event, and not handed over. Default 1,048,576.
+	// which takes about 300 bytes. Sessions beyond it are still ended on this instance, but Revoke returns
+	// an error, and the log never gets them. EventFull tells of it, once until there is room. Default 1,048,576.
 	MaxUnsent int
 
 	// Observe is told what happens, one call at a time. It must not call the
@@ -80,7 +80,7 @@ const (
 	EventReady     EventKind = "ready"     // the log was read to its end for the first time
 	EventFailed    EventKind = "failed"    // a call of the log failed
 	EventStale     EventKind = "stale"     // no complete read for MaxStale
-	EventRecovered EventKind = "recovered" // that is over
+	EventRecovered EventKind = "recovered" // that is over; after EventReady, if it was stale before
 	EventGap       EventKind = "gap"       // the log has lost entries, and is read on from the last place that both have, or from its beginning
 	EventRestored  EventKind = "restored"  // what the log had lost was added to it again
 	EventClock     EventKind = "clock"     // this machine's clock and the log's differ by more than five minutes: see Offset
@@ -94,8 +94,8 @@ type Event struct {
 	Entries int   // of EventRestored: how many
 	Err     error // of EventFailed and EventUnsafe
 
-	// Offset, of EventClock, is by how much this machine's clock is ahead. While it is,
-	// the replica prunes nothing; and when that is over, it reads the log from its
-	// beginning, since it may have passed over what seemed to have expired.
+	// Offset, of EventClock, is this machine's clock less the log's: negative if it is
+	// behind. While they differ by more than five minutes, the replica prunes nothing. When that is over, it
+	// reads the log from its beginning, since it may have passed over what seemed to have expired.
 	Offset time.Duration
 }

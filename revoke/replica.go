@@ -45,6 +45,7 @@ type Replica struct {
 	failed error      // the last call's
 
 	watching sync.Mutex // held while Observe is told of something
+	revoking sync.Mutex // see deliver
 	stale    bool       // as Observe was told last
 	alarm    *time.Timer
 }
@@ -57,7 +58,8 @@ type Status struct {
 	Unsent  int           // revoked here, and not found in the log yet
 	Err     error         // why the last call of the log failed, or nil
 
-	// Unverified is how many sessions a stale replica has let pass, for AcceptStale.
+	// Unverified is how often a stale replica has let a session pass, for AcceptStale. A request
+	// may check its session more than once.
 	Unverified int64
 
 	// Clock is by how much this machine's clock is ahead of the log's, within what a
@@ -182,13 +184,13 @@ func (r *Replica) Check(ctx context.Context, s sealed.Info) error {
 
 // Revoke implements [sealed.RevocationList]. The session is refused here at once,
 // and everywhere within MaxStale of the moment when Revoke returns nil, which it
-// does as soon as the log has it. It waits for that no longer than Policy.Timeout, and
-// not at all while the log refuses. After such an error the session is still refused
+// does as soon as the log has it. It waits for that no longer than Policy.Timeout. If the log
+// answers with an error, it returns that after the first try. After such an error the session is still refused
 // here, and the replica goes on handing it over; only if Policy.MaxUnsent wait
 // already, or after Close, it does not.
 //
 // What the log has already is not added to it again. Several revocations of one subject
-// within a second are added as one, when the second is over.
+// within a second are added as one, when the second is over; Policy.Timeout counts from then.
 func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
 	if v.Subject == "" {
 		v.Before = time.Time{} // of no meaning, and not kept by logs
@@ -197,15 +199,11 @@ func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
 	if !v.Until.IsZero() {
 		v.Until = v.Until.Add(time.Millisecond - 1).Truncate(time.Millisecond)
 	}
-	news, err := r.list.learn(v)
-	if err != nil {
-		return err
-	}
-	d, err := r.outbox.enqueue(v, !news)
+	d, err := r.deliver(v)
 	if d == nil {
 		return err
 	}
-	timer := time.NewTimer(r.policy.Timeout)
+	timer := time.NewTimer(r.policy.Timeout + max(0, time.Until(d.due)))
 	defer timer.Stop()
 	select {
 	case <-d.answered:
@@ -215,6 +213,18 @@ func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
 	case <-timer.C:
 		return notYet(errSlow)
 	}
+}
+
+// deliver adds a revocation to the list and to the outbox, in one step: another caller who finds it
+// in the list must find it on its way, too.
+func (r *Replica) deliver(v sealed.Revocation) (*delivery, error) {
+	r.revoking.Lock()
+	defer r.revoking.Unlock()
+	news, err := r.list.learn(v)
+	if err != nil {
+		return nil, err
+	}
+	return r.outbox.enqueue(v, !news)
 }
 
 var errSlow = errors.New("revoke: the log takes longer than Policy.Timeout")
@@ -255,11 +265,11 @@ func (r *Replica) confirm(began time.Time) {
 	was := r.stale
 	r.stale = false
 	r.watching.Unlock()
-	switch {
-	case first:
+	if first {
 		close(r.ready)
 		r.observe(Event{Kind: EventReady})
-	case was:
+	}
+	if was {
 		r.observe(Event{Kind: EventRecovered})
 	}
 }

@@ -238,6 +238,28 @@ func TestReplicaGoesStale(t *testing.T) {
 	}
 }
 
+// A replica that was stale before it was ever ready has recovered then: who counts both can rely on it.
+func TestReplicaThatIsReadyLateHasRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log gate
+		var events recorder
+		log.shut.Store(true)
+		r, err := revoke.Follow(&log, revoke.Policy{Observe: events.observe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close(t.Context())
+		time.Sleep(time.Minute)
+		log.shut.Store(false)
+		time.Sleep(time.Minute)
+		for _, kind := range []revoke.EventKind{revoke.EventStale, revoke.EventReady, revoke.EventRecovered} {
+			if n := events.count(kind); n != 1 {
+				t.Errorf("%d events %q, want one", n, kind)
+			}
+		}
+	})
+}
+
 // A revocation that the log does not take is refused here, reported, and tried
 // again until the log has it.
 func TestReplicaRevokesWhileTheLogIsDown(t *testing.T) {

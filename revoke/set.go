@@ -13,7 +13,7 @@ import (
 
 // This file is the set of revoked sessions: exact, in flat memory without pointers
 // that a garbage collector would follow, and read without locks. An entry takes
-// its 16 bytes, a seventh of that for the room in the tables, and 12 bits of a
+// its 16 bytes, at most an eighth of that for the room in the tables, and 18 to 20 bits of a
 // filter, behind which nearly every look-up ends.
 //
 // Entries never change and are never taken out alone. They lie in buckets by the
@@ -52,7 +52,7 @@ type table struct {
 
 // A filter is a Bloom filter of blocks of 256 bits, one block and eight bits of
 // it for an ID (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom
-// Filters, 2009). It says no wrongly never, and yes wrongly to about one in 150.
+// Filters, 2009). It says no wrongly never, and yes wrongly to about one in 1,500 when it is full.
 type filter struct {
 	words    []uint64
 	blocks   uint64

@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) revoke.Log, losses map[string]fun
 		{"a reader misses nothing of many writers", "appends end in another order than they began: a reader that goes by a number skips the late ones", tail},
 		{"what was acknowledged is read by everybody", "the bound of a replica counts from the read that began after it", acknowledged},
 		{"pruning drops what has expired, and makes no gap", "it goes on all the time: a gap at each would have all instances read everything", prune},
+		{"what is no revocation is refused", "an entry that nobody can read would have every instance refuse all sessions, for good", refused},
 		{"a cursor of something else is an error", "to begin again in silence, or at the end, would hide a loss", badCursor},
 		{"a context that is done ends the call", "a log that hangs must not hang its instances, which have to notice", cancelled},
 	} {
@@ -264,6 +265,32 @@ func prune(t *testing.T, open func() revoke.Log) {
 			t.Error("an entry that has not expired was pruned")
 		}
 	}
+}
+
+func refused(t *testing.T, open func() revoke.Log) {
+	l := open()
+	soon := time.Now().Add(time.Hour)
+	for what, v := range map[string]sealed.Revocation{
+		"of nothing":                  {Until: soon},
+		"of an ID and a subject":      {ID: session(1), Subject: "alice", Before: time.Now(), Until: soon},
+		"without Until":               {ID: session(1)},
+		"of a subject without Until":  {Subject: "alice", Before: time.Now()},
+		"of a subject without Before": {Subject: "alice", Until: soon},
+		"until 1969":                  {ID: session(1), Until: time.Unix(-1, 0)},
+		"until the year 12000":        {ID: session(1), Until: time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"before 1969":                 {Subject: "alice", Before: time.Unix(-1, 0), Until: soon},
+		"from 1969":                   {ID: session(1), From: time.Unix(-1, 0), Until: soon},
+	} {
+		if err := l.Append(t.Context(), []sealed.Revocation{revocation(2), v}); err == nil {
+			t.Errorf("Append of a revocation %s is no error", what)
+		}
+	}
+	if found, _ := read(t, l, ""); len(found) != 0 {
+		t.Errorf("Append was an error, and has added %d revocations", len(found))
+	}
+	appendTo(t, l, revocation(3))
+	found, _ := read(t, l, "")
+	want(t, found, 3, 4)
 }
 
 func badCursor(t *testing.T, open func() revoke.Log) {
