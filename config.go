@@ -28,7 +28,8 @@ type Config[T any] struct {
 
 	// IdleTimeout ends a session that has not been used for that long. Default
 	// none. Use is recorded in steps of a quarter of it, so that most responses
-	// need no cookie; a session may thus end up to a quarter early, never late.
+	// need no cookie; a session may thus end up to a quarter early, or three quarters if all its
+	// responses take longer than two seconds to start. It never ends late.
 	IdleTimeout time.Duration
 
 	// Persistent lets the cookie outlive the browser, by Max-Age. Default no:
@@ -42,8 +43,8 @@ type Config[T any] struct {
 	TermsFor func(T) Terms
 
 	// Subject says whose session it is, "" for nobody's. When it changes, at
-	// login and logout, the session gets a new ID and new deadlines and the old
-	// ID is revoked, against session fixation. It must be a pure function of
+	// login and logout, the session gets a new ID and new deadlines, against session fixation, and
+	// the old ID is revoked if it had a subject. It must be a pure function of
 	// the session, which it must not change.
 	//
 	// Security considerations: without it, call [Manager.Renew] at every login.
@@ -100,13 +101,16 @@ type Config[T any] struct {
 	// newer session type, or one that cannot be verified now.
 	DeleteDead bool
 
-	// Observe is told of each [Event], within the request, so it should be
-	// quick. It must not call the manager with the same context: that is an error.
+	// Observe is told of each [Event], within the request or the call of Seal, Open or
+	// RevokeSession, so it should be quick. It is called concurrently, also for one request. It must not
+	// call the manager with the same context: that is an error.
 	Observe func(context.Context, Event)
 }
 
 // Terms are how long one session lasts. The zero Terms are those of the
-// [Config]; if only Lifetime is zero, it alone is taken from there.
+// [Config]; if only Lifetime is zero, it alone is taken from there: Terms{Persistent: true} have the
+// Config's Lifetime, and no idle timeout. With Terms that are not valid, reading a session is
+// [ErrInvalid].
 type Terms struct {
 	Lifetime    time.Duration // from start or renewal
 	IdleTimeout time.Duration // since last use; 0 is none

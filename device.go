@@ -30,13 +30,13 @@ import (
 // Instances without it refuse bound sessions. So first deploy it everywhere with Hold, and
 // then without.
 type DeviceBinding struct {
-	// Path is the route, as browsers see it. It lies below Cookie.Path, and nothing before the
-	// handler may keep POST requests from it that other sites have caused: refreshing a proof for a link of
-	// another site is one. Default "/device-binding".
+	// Path is the route, as browsers see it. Manager.Handler answers every POST to it, and no handler of
+	// yours is reached by one. It lies below Cookie.Path. Cross-origin protection in front of the handler must
+	// let it pass: the browser refreshes a proof also when a link of another site leads here. Default "/device-binding".
 	Path string
 
-	// ProofLifetime is for how long a proof holds, and how long a copy of all cookies
-	// works. Default 10 minutes, at least 5 and at most an hour: Chromium makes six signatures in nine
+	// ProofLifetime is for how long the browser keeps a proof. A copy of all cookies works as long,
+	// and 30 seconds more. Default 10 minutes, at least 5 and at most an hour: Chromium makes six signatures in nine
 	// minutes for a site, and then none.
 	ProofLifetime time.Duration
 

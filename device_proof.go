@@ -201,12 +201,14 @@ func (e *exchange[T]) deviceLines() (lines []string) {
 
 // Prove has the browser prove once more, now, that it has the key of the request's
 // session, if the last proof is older than maxAge: "step-up", before a payment for instance. It
-// answers with 307 to the same address and false: the handler returns. The browser comes back
-// with a fresh proof, and with the method and the body that it had. Otherwise it is true: the proof is young
-// enough, or the session is not bound, or there is none, as Get says. After the headers were sent it is
-// false for an old proof, too.
+// reports whether the handler may go on.
 //
-// maxAge is at least two minutes, as a browser may use a signature for one minute. Chromium
+// It is true if the last proof is young enough, if the session is not bound, or if there is none, as Get says.
+// Otherwise Prove has answered, and the handler returns: with 307 to the same address, to which the browser
+// comes back with a fresh proof, and with the method and the body that it had. If the headers were
+// sent already, it has written the text of [ErrUnproven] to the response instead.
+//
+// A maxAge below two minutes counts as two, as a browser may use a signature for one minute. Chromium
 // makes six signatures in nine minutes for a site.
 func (m *Manager[T]) Prove(w http.ResponseWriter, r *http.Request, maxAge time.Duration) bool {
 	e, err := m.exchange(r.Context())

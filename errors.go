@@ -8,7 +8,7 @@ import (
 // Why there is no session, or no change. Test for them with [errors.Is]; the
 // error itself says more.
 var (
-	// ErrNoSession: the request has no session cookie, or it was destroyed.
+	// ErrNoSession: the request has no session cookie, or Destroy was called in it.
 	ErrNoSession = errors.New("sealed: no session")
 	// ErrInvalid: no key opens the token, or its data does not fit the type.
 	ErrInvalid = errors.New("sealed: invalid token")
@@ -21,7 +21,7 @@ var (
 	// be read, but not changed: answer 409, and the client's next try has the new one.
 	ErrRenewed = errors.New("sealed: session renewed")
 	// ErrUnverified: the revocation list cannot tell whether the session was
-	// ended, or the keyring has expired. Answer 503 and try later; the cookie
+	// ended, the keyring has expired, or [Import].Load failed. Answer 503 and try later; the cookie
 	// stays as it is.
 	ErrUnverified = errors.New("sealed: session cannot be verified")
 	// ErrNoHandler: the context does not come from [Manager.Handler].
@@ -39,7 +39,7 @@ var (
 	// stays. Answer 401 with a page that offers to log in: an Update whose result has a subject begins a session
 	// in its place.
 	ErrUnproven = errors.New("sealed: session not proven by its device")
-	// ErrTooLarge: the session does not fit into its cookie.
+	// ErrTooLarge: the session does not fit into its cookie, or its token has over 64 KiB.
 	ErrTooLarge = errors.New("sealed: session too large")
 )
 

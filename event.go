@@ -26,7 +26,7 @@ type Event struct {
 	Kind   EventKind
 	Reason Reason // of EventRejected: why
 	Err    error  // of EventRejected, EventRevocationFailed, EventImportFailed and EventLateChange
-	ID     ID     // the session's, where it is known
+	ID     ID     // the session's, where it is known; of EventRevocationFailed also that of a binding to a device's key
 	KeyID  string // the key of the token, where it is known
 
 	// PreviousID is the session's ID before EventRenewed.

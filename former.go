@@ -12,10 +12,12 @@ import (
 // A Former is a cookie name and purpose under which sessions are read, beside the
 // present ones. See [Config.Former].
 type Former struct {
-	// Cookie has the name, with the Domain, Path and Partitioned that it is set with, by
-	// which it is deleted. Its other fields count for nothing.
+	// Cookie has the Name, with the Domain, Path and Partitioned that it is set with, by
+	// which it is deleted. Without a Name it is the default one, by Insecure, and not the present one.
+	// The other fields count for nothing.
 	Cookie Cookie
 
+	// Purpose is that of the sessions, with which they were sealed. The empty one is none, and not the present one.
 	Purpose string
 }
 

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// ID identifies a session: 128 random bits, new at every renewal. It is no
-// secret: nobody can make a token from it.
+// ID identifies a session: 128 random bits, new at every renewal; that of a session which was
+// taken over by [Config.Import] is a hash of its old cookie. It is no secret: nobody can make a token from it.
 type ID [16]byte
 
 // ParseID reads what [ID.String] returns: 32 hexadecimal digits.

@@ -70,7 +70,7 @@ func (f *KeyFeed) Replace(entries []KeyEntry) error {
 
 // OnUnknownKey sets a function that is called when a token names a key that the
 // ring does not have; the ring is then searched once more. The function may call
-// Replace. The request blocks on it, once at most. Clients choose key IDs, so an
+// Replace. A request blocks on it once at most, and one for a proof of its device a few times. Clients choose key IDs, so an
 // attacker can trigger it at will: it must bound its duration and its rate. It is
 // called concurrently, with the request's context. Nil removes it.
 func (f *KeyFeed) OnUnknownKey(refresh func(context.Context)) {

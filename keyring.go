@@ -17,8 +17,8 @@ import (
 // KeyState says what a key in a [Keyring] does now.
 type KeyState string
 
-// The states of a key. They follow from its activation time alone, except
-// KeyRevoked.
+// The states of a key. All but KeyRevoked follow from when the ring's keys are activated: the
+// primary is the one that was activated last.
 const (
 	KeyPending  KeyState = "pending"  // opens; will seal once it is activated
 	KeyPrimary  KeyState = "primary"  // opens, and seals all new tokens
@@ -126,7 +126,7 @@ func (r *Keyring) Rotate(lead time.Duration) (Key, error) {
 
 // Add adds a key that another instance or an operator made. It opens at once
 // and seals from activates on, until a key with a later activation is due. With
-// the zero time it only opens, as the oldest of the ring.
+// the zero time it is the oldest of the ring: it only opens, unless no other active key is left.
 //
 // It is an error if the ring has a key with that ID, also a revoked one.
 func (r *Keyring) Add(key Key, activates time.Time) error {
@@ -172,8 +172,9 @@ func insert(keys []*ringKey, added *ringKey) []*ringKey {
 // that were re-encrypted under a later key live on, forged ones too: if a key may
 // have been known for long, revoke the later ones as well.
 //
-// If it was the primary, the ring seals with the newest key left; the last
-// usable key cannot be revoked: call Rotate(0) first. An unknown ID is an error.
+// If it was the primary, the ring seals with the active key that was activated last, or, if none
+// is active, with the one that is due first. The last usable key cannot be revoked: call
+// Rotate(0) first. An unknown ID is an error.
 func (r *Keyring) Revoke(keyID string) error {
 	return r.change(keyID, "revoke", func(keys []*ringKey, i int) []*ringKey {
 		revoked := *keys[i]

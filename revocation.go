@@ -11,6 +11,10 @@ import (
 // Its methods may be called concurrently, Check by every request that reads its
 // session, so that it should do no I/O. Neither may call the [Manager] with the
 // same context.
+//
+// With [Config.DeviceBinding] both get IDs that are no session's, too: of bindings to a device's key, and of
+// what copies from before the binding would be. Of such an Info only ID is set, or ID and Created. So
+// a list must judge by these, by Subject and by nothing else.
 type RevocationList interface {
 	// Revoke adds r. When it returns nil, Check of the same process refuses
 	// the session; other processes follow within a time that the list states.

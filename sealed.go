@@ -35,8 +35,9 @@
 //
 // A token opens only under a key of the ring, for the cookie name and
 // [Config.Purpose] it was sealed for, and only until it expires, which is sealed
-// into it. With a [RevocationList], a session that was destroyed or renewed is
-// dead, also in copies of its cookie.
+// into it. With a [RevocationList], a session that was destroyed or renewed is refused,
+// also in copies of its cookie: at once, or after [Config.RenewalGrace]. With
+// [Config.Subject] that holds for sessions that have a subject.
 //
 // # What is not
 //
@@ -62,7 +63,7 @@ import (
 //
 // The methods that take a context need that of a request which passed through
 // [Manager.Handler], and return [ErrNoHandler] for any other; RevokeSubject,
-// Seal and Open work without a request.
+// RevokeSession, Seal and Open work without a request.
 type Manager[T any] struct{ core core[T] }
 
 // New returns a manager of sessions of type T, sealed with keys.
@@ -128,8 +129,8 @@ func New[T any](keys *Keyring, config Config[T]) (*Manager[T], error) {
 // Flush or Hijack, or when it returns. If it panics before, nothing is set. A handler that hijacks
 // the connection writes the response; if that lacks the cookie, it is added.
 //
-// The writer that next gets can flush, hijack, push and copy by [io.ReaderFrom]
-// exactly if the server's can, also through [http.ResponseController]. What else the
+// The writer that next gets can hijack and push if the server's can, and flush if that can do
+// one of the three, also through [http.ResponseController]. It always has ReadFrom and WriteString. What else the
 // server's can do is reached by Unwrap; after that call the headers follow every read and
 // change at once, so that the cookie arrives also if they are sent past this handler. So
 // they do from the start if the server's writer is a framework's that has a method
@@ -147,19 +148,19 @@ func (m *Manager[T]) Handler(next http.Handler) http.Handler { return m.core.han
 
 // Get returns the request's session. If there is none, the error says why, and
 // is one of [ErrNoSession], [ErrInvalid], [ErrExpired], [ErrRevoked], [ErrUnproven] and
-// [ErrUnverified], or [ErrNoHandler]; the session is then the zero T. To ignore
+// [ErrUnverified], or [ErrNoHandler]; or [ErrRenewed], once the response was sent. Misuse, such as
+// a call from within Update's function, is another error. The session is then the zero T. To ignore
 // the error is safe: nobody is logged in.
 //
 // The result is the caller's own copy. It includes the changes that Update has
 // made in this request. Call Get before the response's headers are sent, so that
 // they can get "Vary: Cookie".
 //
-// A read may write: the response sets the cookie if the session's use is to be
-// recorded, for [Config.IdleTimeout], or if the session is to be re-encrypted under a
-// newer key. It does so only within two seconds of reading the session, as the
-// visitor may have logged in since, in another request; a slower one leaves that to a
-// faster one, unless three quarters of the idle timeout have passed, or the newer key
-// has sealed for a day.
+// After Get the response may set the cookie: to record the use of the session, for
+// [Config.IdleTimeout], or to re-encrypt it under a newer key. A response that starts more than
+// two seconds after the session was read does so only if three quarters of the idle timeout
+// have passed without recorded use, or if the newer key has sealed for a day: it could
+// overwrite the cookie of a login in another tab.
 func (m *Manager[T]) Get(ctx context.Context) (T, error) {
 	e, err := m.exchange(ctx)
 	if err != nil {
@@ -194,7 +195,7 @@ func (m *Manager[T]) Verify(ctx context.Context) error {
 	return e.verify(ctx)
 }
 
-// Info describes the session that Get returns. The errors are those of Get.
+// Info describes the session that Get returns. It counts as use, as Get does. The errors are those of Get.
 func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
 	e, err := m.exchange(ctx)
 	if err != nil {
@@ -221,11 +222,15 @@ func (m *Manager[T]) Info(ctx context.Context) (Info, error) {
 // error, nor use the ResponseWriter, and should not wait for anything. If it panics or
 // Update returns an error, the session is as it was.
 //
-// The error is [ErrTooLarge] with the sizes, [ErrCommitted], [ErrUnverified],
-// [ErrCrossSite], [ErrNoHandler], [ErrUnproven] unless the result has a subject, that of the context of a request that has ended, that of the
-// revocation list, of encoding the session, or of invalid Terms; or, where the session
-// has ended since it was read, [ErrExpired] or [ErrRevoked], or [ErrRenewed] for
-// [Config.RenewalGrace].
+// The error is
+//   - [ErrTooLarge], with the sizes;
+//   - [ErrCommitted], if the headers were sent, and [ErrNoHandler];
+//   - [ErrUnverified], [ErrCrossSite], or [ErrUnproven] if the session lacks a proof and the result has no subject;
+//   - [ErrExpired], [ErrRevoked] or [ErrRenewed], if the session has ended since it was read;
+//   - that of the revocation list, of encoding the session, or of invalid Terms;
+//   - that of the context of a request that has ended;
+//   - another, which says what is wrong: the request lies outside of Cookie.Path, change calls the Manager, or
+//     another handler of this cookie is nearer to the response.
 //
 // The response is judged when it is sent: if the session has ended by then, its cookie
 // is left alone.

@@ -96,8 +96,8 @@ type Document struct {
 	Keys          []sealed.KeyEntry // in the order of activation, the oldest first
 }
 
-// Read reads the keys of a store without changing anything. It is an error if the
-// store holds none.
+// Read reads the keys of a store without changing anything. If the store holds none, that is
+// [ErrEmpty]. It takes as long as ctx and the store let it.
 func Read(ctx context.Context, store Store, wrapping []sealed.Key) (Document, error) {
 	c, err := newClient(store, wrapping)
 	if err != nil {
@@ -118,7 +118,8 @@ func Read(ctx context.Context, store Store, wrapping []sealed.Key) (Document, er
 var ErrEmpty = errors.New("keystore: the store holds no keys: if it is the right one, make the first with Init, with \"sealed keys init FILE\" or \"sealed-servers keys init URL\", or with Policy.CreateIfEmpty; if instances run that have them, they give them back")
 
 // Init makes the first key of a store, which seals at once, and returns its ID. It is an
-// error if there are keys.
+// error if there are keys. With an error, the ID is that of a key which may or may not be in the store, or "" if none was
+// made.
 func Init(ctx context.Context, store Store, wrapping []sealed.Key) (keyID string, err error) {
 	c, err := newClient(store, wrapping)
 	if err != nil {
@@ -136,7 +137,7 @@ func Init(ctx context.Context, store Store, wrapping []sealed.Key) (keyID string
 
 // Rotate publishes a new key that will seal after lead, and returns its ID. Every
 // instance must read the key within lead; a lead of 0 is for a single instance. An empty
-// store is ErrEmpty.
+// store is ErrEmpty. For the ID with an error see [Init].
 func Rotate(ctx context.Context, store Store, wrapping []sealed.Key, lead time.Duration) (keyID string, err error) {
 	if lead < 0 {
 		return "", fmt.Errorf("keystore: negative lead %v", lead)
@@ -168,8 +169,8 @@ func Revoke(ctx context.Context, store Store, wrapping []sealed.Key, keyIDs ...s
 	})
 }
 
-// Prune drops the keys whose successor has sealed for retain, and sessions that
-// are still sealed under them. A [Syncer] does so by itself.
+// Prune drops each key whose successor was activated at least retain ago. Sessions that are still
+// sealed under it end. A [Syncer] does so by itself.
 func Prune(ctx context.Context, store Store, wrapping []sealed.Key, retain time.Duration) error {
 	if retain <= 0 {
 		return fmt.Errorf("keystore: to retain keys for %v would end sessions", retain)

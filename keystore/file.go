@@ -16,8 +16,7 @@ import (
 // File is a [Store] in one file on a local disk, for the processes of one
 // machine. Make it with [NewFile]; it may be used concurrently, also by other
 // processes. It needs a system with flock: Linux, the BSDs, macOS. Elsewhere, as on
-// Windows, it keeps no keys: Save fails with an error that is [errors.ErrUnsupported],
-// and so does [Open] on a file that is not there.
+// Windows, it keeps no keys: Save fails with an error that is [errors.ErrUnsupported].
 //
 // The file is made readable and writable by its owner only, and one that others
 // can read or write is refused. Its owner stays who it is, also when an

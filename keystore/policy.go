@@ -52,8 +52,8 @@ type Policy struct {
 	// Cache is a file in which this instance keeps a copy of the document, sealed as it
 	// is in the store, to start from while that cannot be read. Default none. Each
 	// instance needs one of its own, on a disk that outlives it. The age of the copy
-	// counts towards MaxStale: without that, a key that was revoked while the instance
-	// was away opens sessions until the store is back.
+	// counts towards MaxStale: without MaxStale, a key that was revoked while the instance
+	// was away opens sessions until the store is back. It needs a system on which [File] works.
 	Cache string
 
 	// Observe is told what happens, one call at a time. It must not call the

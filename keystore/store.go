@@ -16,7 +16,8 @@
 // There is no leader. Every instance reads the document, adds a successor to
 // the newest key if there is none, and writes it back if nobody else has done so
 // first. A key opens tokens as soon as an instance has read it, and seals
-// only from a time that stands beside it, by when every instance has read it.
+// only from a time that stands beside it, by when every instance has read it. The first key, and one in the
+// place of a revoked one, seal at once.
 // All of this happens in the background: no request waits for the store, except
 // one whose token names a key that this instance does not know, and that one for
 // a quarter of a second at most.

@@ -192,7 +192,7 @@ func (s *Syncer) refresh(ctx context.Context) error {
 }
 
 // Rotate publishes a new key, which will seal after the policy's Lead, and
-// returns its ID.
+// returns its ID. For the ID with an error see [Init].
 func (s *Syncer) Rotate(ctx context.Context) (keyID string, err error) {
 	r := rotation{lead: s.policy.Lead}
 	err = s.reconcile(ctx, r.apply)

@@ -13,14 +13,14 @@
 // The metrics:
 //
 //	sealed.session.events       counter    event, reason: what happened to sessions
-//	sealed.session.cookie.size  histogram  bytes of the Set-Cookie lines of a session
+//	sealed.session.cookie.size  histogram  bytes of the Set-Cookie lines of a session, or of a token from Seal
 //	sealed.list.events          counter    event: what Policy.Observe of the list is told
 //	sealed.list.healthy         gauge      1 if Health is nil, else 0
 //	sealed.list.serving         gauge      1 if Serving is nil, else 0
-//	sealed.list.age             gauge      seconds since the last complete read was begun
+//	sealed.list.age             gauge      seconds since the last complete read was begun, 0 before the first
 //	sealed.list.entries         gauge      in memory
 //	sealed.list.unsent          gauge      revoked here, and not found in the log yet
-//	sealed.list.unverified      counter    sessions that a stale replica has let pass
+//	sealed.list.unverified      counter    checks that a stale replica has let pass
 //	sealed.list.clock.offset    gauge      seconds by which this clock is ahead of the log's
 //	sealed.log.call.duration    histogram  call, failed: seconds that a call of the log took
 //	sealed.log.read             counter    revocations read: how far loading has come, too

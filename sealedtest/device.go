@@ -25,8 +25,9 @@ import (
 // A Device is a browser that binds sessions to a key of its own, as [sealed.DeviceBinding]
 // asks it to, after the W3C's draft of Device Bound Session Credentials. It is an
 // [http.RoundTripper]: before it sends a request, it registers keys that the responses so far
-// have asked for, and refreshes proofs that are missing. Its methods can be called concurrently; it has
-// one exchange with the server at a time.
+// have asked for, and refreshes proofs that are missing. Make it with
+// [NewDevice], and set its fields before its first request. Its methods can be called concurrently; it registers
+// and refreshes one key at a time.
 type Device struct {
 	// Key signs: an *ecdsa.PrivateKey of P-256, or an *rsa.PrivateKey.
 	Key crypto.Signer

@@ -25,7 +25,8 @@ func Manager[T any](t testing.TB, config sealed.Config[T]) *sealed.Manager[T] {
 }
 
 // Cookies returns the cookies of a new session that holds data, as a browser
-// would keep them. Add them to a request with [http.Request.AddCookie].
+// would keep them. Add them to a request with [http.Request.AddCookie]. There are none
+// for the zero T, which is no session. The test fails if the manager's Cookie.Path is not "/".
 func Cookies[T any](t testing.TB, m *sealed.Manager[T], data T) []*http.Cookie {
 	t.Helper()
 	var err error
