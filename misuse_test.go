@@ -105,6 +105,32 @@ func TestCallFromWithinTheListIsAnError(t *testing.T) {
 	})
 }
 
+// Of several sessions each is asked for, and told of, one after the other.
+func TestCallFromWithinTheListAfterAnEventIsAnError(t *testing.T) {
+	list := &fakeList{}
+	m := mustNew(t, mustRing(t), sealed.Config[Session]{Subject: user, Revocations: list, Observe: func(context.Context, sealed.Event) {}})
+	alice, bob, carol := newBrowser(t), newBrowser(t), newBrowser(t)
+	alice.login(m, "alice")
+	bob.login(m, "bob")
+	carol.login(m, "carol")
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header["Cookie"] = []string{alice.cookie(), bob.cookie(), carol.cookie()}
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		calls := 0
+		list.check = func(context.Context, sealed.Info) error {
+			calls++
+			if worked := callback(m, r.Context()); worked != "" {
+				t.Errorf("no error of %s", worked)
+			}
+			return nil
+		}
+		if _, err := m.Get(r.Context()); err != nil || calls != 3 {
+			t.Errorf("Get: %v, %d calls, want 3", err, calls)
+		}
+		list.check = nil
+	})).ServeHTTP(httptest.NewRecorder(), r)
+}
+
 // Destroy revokes all the sessions that a browser has at once, each in a goroutine.
 func TestCallFromWithinDestroyIsAnError(t *testing.T) {
 	var m *sealed.Manager[Session]
