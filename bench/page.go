@@ -235,7 +235,7 @@ func inReadme(text []byte, r *results.Results) ([]byte, error) {
 // section returns what the README shows: one table of two rows.
 func section(r *results.Results) string {
 	f := facts{r}
-	t := &table{head: []string{"one request's part", "read", "change", "bytes of cookie", "memory of " + f.mostSessions() + " sessions", "served while the store is down"}}
+	t := &table{head: []string{"one request's part", "read", "change", "bytes of cookie", "memory of " + f.mostSessions() + " sessions", "served in an outage of ten seconds"}}
 	for _, name := range []string{contender.SealedRedis, contender.SCSRedis} {
 		t.add(name, f.took(name, contender.Read), f.took(name, contender.Change), fmt.Sprint(f.wire(name, contender.Read).Cookie), f.memoryOf(name), f.servedBy(name))
 	}

@@ -181,9 +181,17 @@ func (r *run) surf(x *child, crowds surfers, seen gathered[surfed]) error {
 	return nil
 }
 
-// HTTP2Factor is how many times as much of the processor a session takes over HTTP/2 as over
-// HTTP/1.1, both with TLS: the least and the most of all contenders that keep one, and operations.
-func (f facts) HTTP2Factor() string {
+// SealedHTTP2Factor and StoreHTTP2Factor are how many times as much of the processor a session
+// takes over HTTP/2 as over HTTP/1.1, both with TLS: the least and the most of a read and a change.
+func (f facts) SealedHTTP2Factor() string {
+	return f.http2Factor(contender.Sealed, contender.SealedMemory)
+}
+
+func (f facts) StoreHTTP2Factor() string {
+	return f.http2Factor(contender.SCSMemory, contender.SCSRedis)
+}
+
+func (f facts) http2Factor(names ...string) string {
 	micros := func(name, protocol, operation string) float64 {
 		i := slices.IndexFunc(f.Protocols, func(p results.Protocol) bool {
 			return p.Contender == name && p.Name == protocol && p.Operation == operation
@@ -194,14 +202,12 @@ func (f facts) HTTP2Factor() string {
 		return f.Protocols[i].ServerCPUMicros.Median
 	}
 	var factors []float64
-	for _, name := range protocolRivals {
+	for _, name := range names {
 		for _, operation := range readAndChange {
 			beyond := func(p protocol) float64 {
 				return micros(name, p.name, operation) - micros(contender.None, p.name, operation)
 			}
-			if name != contender.None {
-				factors = append(factors, beyond(overHTTP2)/beyond(overTLS))
-			}
+			factors = append(factors, beyond(overHTTP2)/beyond(overTLS))
 		}
 	}
 	return number(slices.Min(factors)) + " to " + number(slices.Max(factors))

@@ -51,6 +51,7 @@ func (s Site) check() error {
 // them are figures of one run of the benchmark.
 type constants struct {
 	entryHeap  float64 // bytes of a list's entry in an instance
+	recentHeap float64 // and what it takes beside that in the first minutes: see recent
 	entryRedis float64 // and on Redis
 	appended   ask     // what an instance says to Redis to revoke
 	heard      ask     // and each instance to hear of it, if it comes alone
@@ -84,8 +85,11 @@ var designs = []string{contender.SealedRedis, contender.SCSRedis, contender.SCSP
 func takeConstants(r *results.Results) (c constants, err error) {
 	c = constants{cookie: map[string]float64{}, set: map[string]float64{}, ask: map[string]map[string]ask{}, cpu: map[string]map[string]cpu{}}
 	for _, v := range r.Revocations { // the last is of the most
-		if v.Contender == contender.SealedRedis {
-			c.entryHeap = float64(v.Heap) / float64(v.Count)
+		switch each := float64(v.Heap) / float64(v.Count); v.Contender {
+		case contender.SealedMemory:
+			c.entryHeap = each
+		case contender.SealedRedis: // which were all revoked in the last minutes
+			c.recentHeap = each - c.entryHeap
 		}
 	}
 	for _, i := range r.Idle {
@@ -121,7 +125,7 @@ func takeConstants(r *results.Results) (c constants, err error) {
 	}
 	c.takeCPU(r.HTTP)
 	for what, x := range map[string]float64{
-		"a revocation in memory": c.entryHeap, "a revocation on Redis": c.entryRedis, "to revoke": c.appended.bytes,
+		"a revocation in memory": c.entryHeap, "a revocation of the last minutes": c.recentHeap, "a revocation on Redis": c.entryRedis, "to revoke": c.appended.bytes,
 		"to hear of a revocation": c.heard.bytes, "to hear of one more": c.heardEntry,
 		"the processor time of an append": c.appendedCPU, "the processor time of following": min(c.askedCPU.application, c.askedCPU.store),
 		"an idle replica's traffic": c.idle.bytes, "a session on Redis": c.redisSession, "a session in PostgreSQL": c.postgresSession,
@@ -207,6 +211,10 @@ type load struct {
 	visitors         float64 // bytes of cookies a second, in both directions
 }
 
+// recent is for how long a replica remembers what it has read of the log, beside the list, so that it
+// need not read all of it after a failover: ten places, thirty seconds apart, and the one that is next.
+const recent = 5*time.Minute + 30*time.Second
+
 // peak is how many times the average the busiest minute of the day has: see shape.
 const peak = 1.8
 
@@ -227,7 +235,8 @@ func (s Site) load(design string, at steady, c constants) load {
 		// Reads, changes and logins ask nobody. Each instance follows.
 		instances, logouts := float64(s.Instances), s.Logouts/seconds
 		l.entries = at.entries
-		l.perInstance, l.store = at.entries*c.entryHeap, at.entries*c.entryRedis
+		l.perInstance = at.entries*c.entryHeap + peak*logouts*recent.Seconds()*c.recentHeap
+		l.store = at.entries * c.entryRedis
 		heard := hears(logouts)
 		asked := c.idle.messages + heard*c.heard.messages
 		l.messages = instances*asked + logouts*c.appended.messages

@@ -163,7 +163,8 @@ func micros(seconds float64) string { return fmt.Sprintf("%.1f µs", seconds*1e6
 func (c constants) Constants() []constant {
 	bytes := func(x float64) string { return fmt.Sprintf("%.4g B", x) }
 	rows := []constant{
-		{"an entry of the list, in an instance", bytes(c.entryHeap), "Revocations: Heap / Count"},
+		{"an entry of the list, in an instance", bytes(c.entryHeap), "Revocations: Heap / Count, in memory"},
+		{"and beside that in its first five minutes and a half", bytes(c.recentHeap), "the same on Redis, less that"},
 		{"an entry of the list, on Redis", bytes(c.entryRedis), "Following: RedisBytes"},
 		{"to append it, questions and bytes", c.appended.String(), "Following: Append…"},
 		{"for one instance to hear of it, questions and bytes", c.heard.String(), "Following: Hear…"},
