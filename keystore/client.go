@@ -26,6 +26,9 @@ type client struct {
 }
 
 func newClient(store Store, wrapping []sealed.Key) (*client, error) {
+	if store == nil {
+		return nil, errors.New("keystore: no store")
+	}
 	wrap, err := newWrapper(wrapping)
 	return &client{store: store, wrap: wrap}, err
 }

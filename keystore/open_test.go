@@ -51,6 +51,9 @@ func TestOpenFails(t *testing.T) {
 			t.Errorf("with %s for wrapping: %v", name, err)
 		}
 	}
+	if _, err := keystore.Open(t.Context(), nil, newWrapping(), quick); err == nil {
+		t.Error("without a store: no error")
+	}
 }
 
 // A mistyped name, or a store that has lost its data, makes no second fleet.

@@ -60,7 +60,7 @@ import (
 // Config is optional. The zero Config has the defaults.
 type Config struct {
 	// Prefix begins the names of the tables, and is the channel of the hints.
-	// Lower-case letters, digits and underscores, at most 30. Default "sealed".
+	// Lower-case letters, digits and underscores, at most 30, and no digit first. Default "sealed".
 	Prefix string
 }
 
@@ -90,7 +90,7 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 		config.Prefix = "sealed"
 	}
 	if !prefixForm.MatchString(config.Prefix) {
-		return nil, fmt.Errorf("pgstore: prefix %.40q: it takes lower-case letters, digits and underscores, at most 30", config.Prefix)
+		return nil, fmt.Errorf("pgstore: prefix %.40q: it takes lower-case letters, digits and underscores, at most 30, and does not begin with a digit", config.Prefix)
 	}
 	if pool == nil {
 		return nil, errors.New("pgstore: no pool")
@@ -99,7 +99,7 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 }
 
 // Close ends the connection that waits for hints, if there is one. The pool stays
-// open. Close the replica first.
+// open. Close the replica first: while it follows, Close waits for the hint that it waits for.
 func (s *Store) Close() {
 	s.hints.Lock()
 	defer s.hints.Unlock()

@@ -76,6 +76,9 @@ func Follow(log Log, policy Policy) (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
+	if log == nil {
+		return nil, errors.New("revoke: Follow has no log")
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Replica{
 		log: log, policy: policy, list: NewList(), start: time.Now().Add(-policy.MaxStale), ready: make(chan struct{}),
@@ -91,7 +94,8 @@ func Follow(log Log, policy Policy) (*Replica, error) {
 // Close ends the replica, and returns when its goroutines have ended. Before that it
 // hands over to the log what that does not have yet, until ctx is done; the error says
 // how much is left, which other instances will not hear of. Call it when no request is
-// served any more: Revoke and Refresh are errors from then on. The replica goes stale
+// served any more: Revoke and Refresh are errors from then on, and it waits for a Refresh that is
+// under way. The replica goes stale
 // after MaxStale, with no event.
 func (r *Replica) Close(ctx context.Context) error {
 	r.outbox.close()

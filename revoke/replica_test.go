@@ -375,4 +375,7 @@ func TestReplicaPolicy(t *testing.T) {
 			t.Errorf("%s: error %v, want one with %q", name, err, tc.want)
 		}
 	}
+	if _, err := revoke.Follow(nil, revoke.Policy{}); err == nil {
+		t.Error("no error without a log, which crashes in a goroutine later")
+	}
 }
