@@ -128,8 +128,8 @@ func onNewGoroutine(h http.Handler) http.Handler {
 	done := make(chan struct{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		go func() {
+			defer func() { done <- struct{}{} }() // also after b.Fatal
 			h.ServeHTTP(w, r)
-			done <- struct{}{}
 		}()
 		<-done
 	})

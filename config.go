@@ -101,8 +101,8 @@ type Config[T any] struct {
 	// newer session type, or one that cannot be verified now.
 	DeleteDead bool
 
-	// Observe is told of each [Event], within the request or the call of Seal, Open or
-	// RevokeSession, so it should be quick. It is called concurrently, also for one request. It must not
+	// Observe is told of each [Event], within the request or the call of Seal, Open,
+	// RevokeSubject or RevokeSession, so it should be quick. It is called concurrently, also for one request. It must not
 	// call the manager with the same context: that is an error.
 	Observe func(context.Context, Event)
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"net"
 	"sync"
+	"time"
 )
 
 // A hijackedConn is a connection whose taker writes the response. It adds Set-Cookie
@@ -119,8 +120,14 @@ func (c *hijackedConn) flush() error {
 	return err
 }
 
+// closeWait is for how long Close tries to send what was held back, as crypto/tls does for its last words.
+const closeWait = 5 * time.Second
+
 // Close sends what was held back first, also if it is called several times at once.
 func (c *hijackedConn) Close() error {
-	c.closing.Do(func() { c.flush() })
+	c.closing.Do(func() {
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(closeWait)) // the client may take nothing
+		c.flush()
+	})
 	return c.Conn.Close()
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"example.com/sealed"
 )
@@ -201,10 +203,29 @@ func TestHijackedConnectionIsClosedByAnotherGoroutine(t *testing.T) {
 		_, err := io.WriteString(conn, head+"frame")
 		wrote <- err
 	}()
+	if _, err := io.ReadFull(other, make([]byte, 1)); err != nil { // the rest of the Write hangs
+		t.Fatal(err)
+	}
 	conn.Close()
 	if err := <-wrote; err == nil {
 		t.Error("a Write to nobody was no error after Close")
 	}
+}
+
+// Close does not wait for a client that takes nothing for ever.
+func TestHijackedConnectionOfAClientThatTakesNothingIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, mustRing(t), sealed.Config[Session]{})
+		full, other := net.Pipe()
+		defer other.Close()
+		conn := hijackOf(t, m, full)
+		io.WriteString(conn, head101) // which is held back, as it has no end
+		began := time.Now()
+		conn.Close()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("Close took %v", took)
+		}
+	})
 }
 
 // A hijackable is a response whose connection is the one given.

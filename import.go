@@ -106,8 +106,14 @@ func (i *importer[T]) token(r *http.Request) string {
 // be found from it, as long as that cannot be guessed.
 func importID(name, token string) ID {
 	sum := sha256.Sum256([]byte("sealed/v1 import\x00" + name + "\x00" + token))
-	return ID(sum[:16])
+	id := ID(sum[:16])
+	id[0] = importedID
+	return id
 }
+
+// importedID is the first byte of the ID of each session that was taken over, and of one in 256
+// others. It tells for which ones a copy of the old cookie may come.
+const importedID = 'i'
 
 // importOld makes the old session of the request its session, if there is one.
 func (e *exchange[T]) importOld(ctx context.Context, st *state[T]) {

@@ -389,6 +389,7 @@ func TestRevocationOfAnImportedSessionLastsUntilTheOldOnesEnd(t *testing.T) {
 }
 
 // Without Until copies of the old cookie may come for ever, so revocations last as long as any can.
+// Those of sessions that were not taken over do not.
 func TestRevocationOfAnImportedSessionLastsWithoutUntil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, config, b := moving(t, revoke.NewList())
@@ -400,6 +401,24 @@ func TestRevocationOfAnImportedSessionLastsWithoutUntil(t *testing.T) {
 		for range 13 {
 			time.Sleep(30 * 24 * time.Hour)
 			thief.clone().wantErr(m, sealed.ErrRevoked)
+		}
+		list := &fakeList{}
+		config.Revocations = list
+		m = mustNew(t, mustRing(t), config)
+		const logouts = 50
+		for range logouts {
+			b := newBrowser(t)
+			b.login(m, "bob")
+			b.visit(m, func(_ http.ResponseWriter, r *http.Request) { destroy(t, m, r) })
+		}
+		long := 0
+		for _, v := range list.revoked {
+			if time.Until(v.Until) > 30*24*time.Hour {
+				long++
+			}
+		}
+		if len(list.revoked) != logouts || long > logouts/4 { // one in 256 is expected
+			t.Errorf("of %d logouts %d are kept for 400 days", len(list.revoked), long)
 		}
 	})
 }

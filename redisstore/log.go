@@ -136,6 +136,13 @@ func (s *Store) Append(ctx context.Context, revocations []sealed.Revocation) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	var scratch []byte
+	for _, v := range revocations { // all or none: they are written in pieces
+		var err error
+		if scratch, err = revoke.AppendEntry(scratch[:0], v); err != nil {
+			return wrapped("appending", err)
+		}
+	}
 	for len(revocations) > 0 {
 		args := []any{newNumber(), newNumber(), s.parts}
 		var hours []int64

@@ -37,8 +37,7 @@ var errEntry = errors.New("revoke: what the log has is no entry")
 // AppendEntry appends the entry of a revocation to b: the bytes in which a [Log] stores it,
 // for those who write one (FORMAT.md, "Revocations"). The times are rounded so that
 // nothing is refused later, or forgotten earlier, than the revocation says. A revocation that
-// [ParseEntries] could not read is an error: one that has not exactly one of ID and Subject, that
-// lacks Until, or Before with a Subject, or whose times are not between 1970 and 10889.
+// no list takes is an error: see [List.Revoke].
 func AppendEntry(b []byte, v sealed.Revocation) ([]byte, error) {
 	if err := check(v); err != nil {
 		return b, err
@@ -76,7 +75,7 @@ func check(v sealed.Revocation) error {
 		return errNoBefore
 	case v.Subject != "" && !v.From.IsZero():
 		return errFrom
-	case !storable(v.Until), v.Subject != "" && !storable(v.Before), !v.From.IsZero() && !storable(v.From):
+	case !storable(ceil(v.Until)), v.Subject != "" && !storable(v.Before), !v.From.IsZero() && !storable(v.From):
 		return errTime
 	}
 	return nil
@@ -84,8 +83,7 @@ func check(v sealed.Revocation) error {
 
 // storable reports whether an entry can have a time: see plausible.
 func storable(t time.Time) bool {
-	seconds := t.Unix()
-	return seconds >= 0 && seconds < 1<<48/1000
+	return t.Unix() >= 0 && t.Unix() < 1<<40 && t.UnixMilli() < 1<<48
 }
 
 var errTime = errors.New("revoke: a revocation has a time before 1970 or after 10889")
@@ -116,11 +114,11 @@ func ParseEntries(v []sealed.Revocation, b []byte) ([]sealed.Revocation, error) 
 			if len(body) >= 32 {
 				r.From = timeAt(body, 24)
 			}
-			v = append(v, r)
+			v = appendChecked(v, r)
 		case kind == entrySubject && len(body) > 18 && len(body) >= 18+int(binary.BigEndian.Uint16(body[16:])) &&
 			binary.BigEndian.Uint16(body[16:]) > 0 && plausible(body[:16]):
 			end := 18 + int(binary.BigEndian.Uint16(body[16:]))
-			v = append(v, sealed.Revocation{Subject: string(body[18:end]), Before: timeAt(body, 0), Until: timeAt(body, 8)})
+			v = appendChecked(v, sealed.Revocation{Subject: string(body[18:end]), Before: timeAt(body, 0), Until: timeAt(body, 8)})
 		case kind == entrySession || kind == entrySubject || kind == 0:
 			return v, errEntry
 		default:
@@ -128,6 +126,14 @@ func ParseEntries(v []sealed.Revocation, b []byte) ([]sealed.Revocation, error) 
 		}
 	}
 	return v, nil
+}
+
+// appendChecked leaves out what ends nothing, as the ID of zeros, which is no session's.
+func appendChecked(v []sealed.Revocation, r sealed.Revocation) []sealed.Revocation {
+	if check(r) != nil {
+		return v
+	}
+	return append(v, r)
 }
 
 // plausible reports whether b begins with times, before the year 10889, as long as it has

@@ -87,6 +87,8 @@ func FuzzParseEntries(f *testing.F) {
 		}
 		f.Add(b)
 	}
+	f.Add(append([]byte{1, 24}, make([]byte, 24)...)) // of no session
+	f.Add(append(append([]byte{1, 24, 7}, make([]byte, 17)...), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff))
 	f.Add([]byte{200, 3, 'n', 'e', 'w'}) // nothing but what may be passed over
 	f.Fuzz(func(t *testing.T, b []byte) {
 		all, err := revoke.ParseEntries(nil, b)

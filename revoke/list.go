@@ -112,7 +112,7 @@ var (
 // Revoke implements [sealed.RevocationList]. It fails only if the revocation would end
 // nothing, or nothing in particular: if not exactly one of ID and Subject is set, if
 // Until is zero, or Before of a subject, if a subject has a From, or more than 65,535
-// bytes.
+// bytes, or if one of the times is before 1970 or after 10889.
 func (l *List) Revoke(_ context.Context, r sealed.Revocation) error {
 	_, err := l.learn(r)
 	return err

@@ -21,7 +21,7 @@ var mutations = mutation.Mutations{
 	"the first page is the whole":         {{"if !page.More {", "if true {"}},
 	"acknowledged before the log has it":  {{"o.queue = append(o.queue, d)\n\to.wakeSender()", "o.queue = append(o.queue, d)\n\to.wakeSender()\n\td.answer(nil)"}, {"o.sent[key] == d {", "o.sent[key] == d && false {"}},
 	"what was appended is not looked for": {{"if !d.at.IsZero() && d.at.Before(began) {", "if false {"}},
-	"not refused where it was revoked":    {{"news, err := r.list.learn(v)\n\tif err != nil {\n\t\treturn err\n\t}\n", "news := true\n"}},
+	"not refused where it was revoked":    {{"news, err := r.list.learn(v)\n\tif err != nil {\n\t\treturn nil, false, err\n\t}\n", "news := true\n"}},
 	"ready before the end":                {{"case read == 0:\n\t\treturn errNotReady", "case read == 0:\n\t\treturn nil"}},
 }
 

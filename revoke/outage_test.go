@@ -192,6 +192,28 @@ func TestSubjectIsNotHeldBackLongerThanTimeout(t *testing.T) {
 	})
 }
 
+// Who logs out again while the log hangs is not told that it has the first.
+func TestRevocationThatIsUnderWayIsNoSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log gate
+		r := ready(t, &log, revoke.Policy{})
+		log.delay.Store(int64(time.Hour))
+		for range 20 {
+			for _, v := range []sealed.Revocation{inAnHour(id(1)), ofSubject("alice", time.Unix(1, 0))} { // until when counts from now
+				if err := r.Revoke(t.Context(), v); err == nil {
+					t.Errorf("%+v was acknowledged by a log that hangs", v)
+				}
+			}
+			time.Sleep(70 * time.Millisecond)
+		}
+		log.delay.Store(0)
+		time.Sleep(time.Minute)
+		if err := r.Revoke(t.Context(), inAnHour(id(1))); err != nil {
+			t.Errorf("when the log has it: %v", err)
+		}
+	})
+}
+
 // Of two that end one session at the same time, neither is told that the log has it when it has not.
 func TestRevocationAtTheSameTimeIsNoSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -201,10 +223,12 @@ func TestRevocationAtTheSameTimeIsNoSuccess(t *testing.T) {
 		for n := range 500 {
 			start := make(chan struct{})
 			var wg sync.WaitGroup
-			for range 4 {
+			for ms := range 4 {
+				v := inAnHour(id(n + 1))
+				v.Until = v.Until.Add(time.Duration(ms%2) * time.Millisecond)
 				wg.Go(func() {
 					<-start
-					if err := r.Revoke(t.Context(), inAnHour(id(n+1))); err == nil {
+					if err := r.Revoke(t.Context(), v); err == nil {
 						t.Errorf("revocation %d was acknowledged while the log was down", n)
 					}
 				})

@@ -15,6 +15,7 @@ type outbox struct {
 	queue    []*delivery               // to be appended, oldest first
 	sent     map[deliveryKey]*delivery // appended, or about to be, and not read yet
 	waiting  map[subjectOrID]*delivery // in the queue: what else comes for one of them is merged
+	flying   map[subjectOrID]*delivery // taken from the queue, and not answered yet
 	last     map[string]time.Time      // when something was last appended for a subject, for a second
 	limit    int                       // on the next batch of those that failed
 	again    bool                      // it is their turn
@@ -23,7 +24,6 @@ type outbox struct {
 	overflow bool                      // the queue was full once: the list may hold what was not handed over
 	told     bool                      // that it is full
 	most     int                       // how many there may be
-	full     func()                    // is told when there are, once a time
 	closed   bool
 	empty    chan struct{} // closed when nothing is left, after close
 }
@@ -76,57 +76,62 @@ func notYet(err error) error {
 	return fmt.Errorf("revoke: the log does not have it yet, and the replica goes on trying: %w", err)
 }
 
-func newOutbox(most int, full func()) *outbox {
+func newOutbox(most int) *outbox {
 	return &outbox{
-		sent: map[deliveryKey]*delivery{}, waiting: map[subjectOrID]*delivery{}, last: map[string]time.Time{},
-		limit: batch, wake: make(chan struct{}, 1), most: most, full: full, empty: make(chan struct{}),
+		sent: map[deliveryKey]*delivery{}, waiting: map[subjectOrID]*delivery{}, flying: map[subjectOrID]*delivery{}, last: map[string]time.Time{},
+		limit: batch, wake: make(chan struct{}, 1), most: most, empty: make(chan struct{}),
 	}
 }
 
 // enqueue adds a revocation, or finds the one that says the same. known tells that the
-// list held it before: if it is not on its way, it came from the log. The delivery is
-// nil if there is nothing to wait for.
-func (o *outbox) enqueue(v sealed.Revocation, known bool) (*delivery, error) {
+// list held it before: if nothing that ends the same is on its way, it came from the log. The delivery is
+// nil if there is nothing to wait for. full says that there is no room any more, once.
+func (o *outbox) enqueue(v sealed.Revocation, known bool) (d *delivery, full bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
-		return nil, errClosed
+		return nil, false, errClosed
 	}
 	if d := o.sent[keyOf(v)]; d != nil {
 		if !d.at.IsZero() {
-			return nil, nil // the log has it
+			return nil, false, nil // the log has it
 		}
-		return d, nil
+		return d, false, nil
 	}
 	if d := o.waiting[subjectOrID{v.ID, v.Subject}]; d != nil {
 		d.Before, d.Until = latest(d.Before, v.Before), latest(d.Until, v.Until)
 		if v.From.Before(d.From) {
 			d.From = v.From
 		}
-		if d.told {
-			return nil, d.last // it failed, and is tried again
-		}
-		return d, nil
+		return d.pending()
+	}
+	if d := o.flying[subjectOrID{v.ID, v.Subject}]; d != nil && known {
+		return d.pending()
 	}
 	switch {
 	case known && !o.overflow:
-		return nil, nil // from the log
+		return nil, false, nil // from the log
 	case len(o.queue) >= o.most, len(o.sent) >= o.most+10*batch: // the log, or reading it, hangs
-		if !o.told {
-			o.told = true
-			o.full()
-		}
-		o.overflow = true
-		return nil, errFull
+		full, o.told, o.overflow = !o.told, true, true
+		return nil, full, errFull
 	}
-	d := &delivery{Revocation: v, answered: make(chan struct{})}
+	d = &delivery{Revocation: v, answered: make(chan struct{})}
 	if at, ok := o.last[v.Subject]; ok && v.Subject != "" {
 		d.due = at.Add(subjectEvery)
 	}
 	o.waiting[d.ends()] = d
 	o.queue = append(o.queue, d)
 	o.wakeSender()
-	return d, nil
+	return d, false, nil
+}
+
+// pending returns what enqueue does for a delivery that is on its way: to wait for its first try,
+// or how the last one has failed.
+func (d *delivery) pending() (*delivery, bool, error) {
+	if d.told {
+		return nil, false, d.last
+	}
+	return d, false, nil
 }
 
 func latest(a, b time.Time) time.Time {
@@ -200,7 +205,7 @@ func (o *outbox) take(now time.Time, tried bool) (taken []*delivery, later time.
 			if d.Subject != "" {
 				o.last[d.Subject] = now
 			}
-			o.sent[keyOf(d.Revocation)] = d
+			o.sent[keyOf(d.Revocation)], o.flying[d.ends()] = d, d
 		}
 	}
 	clear(o.queue[len(rest):])
@@ -222,6 +227,9 @@ func (o *outbox) appended(deliveries []*delivery, err error) {
 	defer o.mu.Unlock()
 	o.failed = err
 	for _, d := range deliveries {
+		if o.flying[d.ends()] == d {
+			delete(o.flying, d.ends())
+		}
 		if err == nil {
 			d.at = time.Now()
 			d.answer(nil)

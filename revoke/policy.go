@@ -31,7 +31,7 @@ type Policy struct {
 
 	// MaxUnsent bounds how many revocations wait for a log that is down, each of
 	// which takes about 300 bytes. Sessions beyond it are still ended on this instance, but Revoke returns
-	// an error, and the log never gets them. EventFull tells of it, once until there is room. Default 1,048,576.
+	// an error, and they are not handed over, unless they are revoked again when there is room. EventFull tells of it, once until there is room. Default 1,048,576.
 	MaxUnsent int
 
 	// Observe is told what happens, one call at a time. It must not call the

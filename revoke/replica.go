@@ -84,7 +84,7 @@ func Follow(log Log, policy Policy) (*Replica, error) {
 		log: log, policy: policy, list: NewList(), start: time.Now().Add(-policy.MaxStale), ready: make(chan struct{}),
 		closed: ctx.Done(), stop: cancel, turn: make(chan struct{}, 1),
 	}
-	r.outbox = newOutbox(policy.MaxUnsent, func() { r.observe(Event{Kind: EventFull}) })
+	r.outbox = newOutbox(policy.MaxUnsent)
 	r.alarm = time.AfterFunc(policy.MaxStale, r.goStale)
 	r.ended.Go(func() { r.follow(ctx) })
 	r.ended.Go(func() { r.send(ctx) })
@@ -203,7 +203,10 @@ func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
 	if !v.Until.IsZero() {
 		v.Until = v.Until.Add(time.Millisecond - 1).Truncate(time.Millisecond)
 	}
-	d, err := r.deliver(v)
+	d, full, err := r.deliver(v)
+	if full {
+		r.observe(Event{Kind: EventFull})
+	}
 	if d == nil {
 		return err
 	}
@@ -221,12 +224,12 @@ func (r *Replica) Revoke(ctx context.Context, v sealed.Revocation) error {
 
 // deliver adds a revocation to the list and to the outbox, in one step: another caller who finds it
 // in the list must find it on its way, too.
-func (r *Replica) deliver(v sealed.Revocation) (*delivery, error) {
+func (r *Replica) deliver(v sealed.Revocation) (d *delivery, full bool, err error) {
 	r.revoking.Lock()
 	defer r.revoking.Unlock()
 	news, err := r.list.learn(v)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	return r.outbox.enqueue(v, !news)
 }

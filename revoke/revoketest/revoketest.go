@@ -281,7 +281,11 @@ func refused(t *testing.T, open func() revoke.Log) {
 		"before 1969":                 {Subject: "alice", Before: time.Unix(-1, 0), Until: soon},
 		"from 1969":                   {ID: session(1), From: time.Unix(-1, 0), Until: soon},
 	} {
-		if err := l.Append(t.Context(), []sealed.Revocation{revocation(2), v}); err == nil {
+		var some []sealed.Revocation // more than a log may write in one piece
+		for range 5000 {
+			some = append(some, revocation(2))
+		}
+		if err := l.Append(t.Context(), append(some, v)); err == nil {
 			t.Errorf("Append of a revocation %s is no error", what)
 		}
 	}
