@@ -14,7 +14,7 @@ usage() {
   cat <<EOF
 Usage: ci/test.sh [everything | quick | platforms]
 
-  everything  all that must hold, in about half an hour: what you get without an
+  everything  all that must hold, in 30 to 50 minutes on two cores: what you get without an
               argument. Run as root, it installs from Debian, with apt-get, what is
               missing of
                 chromium, chromium-driver, firefox-esr,
