@@ -131,19 +131,12 @@ func (c *core[T]) revokeRecord(ctx context.Context, r *record, from time.Time) e
 // end returns until when a session's cookie may come, or a copy of it.
 func (c *core[T]) end(r *record) time.Time {
 	until := unixMilli(r.created + r.expires)
-	if c.importer != nil && r.id[0] == importedID { // a copy of the old cookie may come as long
-		if until = latest(until, c.importer.Until); c.importer.Until.IsZero() {
-			until = latest(until, time.Now().Add(maxLifetime))
+	if c.importer != nil && r.id[0] == importedID {
+		if copies := c.importer.copiesUntil(time.Now()); copies.After(until) {
+			until = copies
 		}
 	}
 	return until.Add(maxSkew)
-}
-
-func latest(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
 
 // revokeBinding ends a binding to a device's key, if there is one.

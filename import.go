@@ -95,6 +95,14 @@ func newImporter[T any](i Import[T], taken func(line string) bool) (*importer[T]
 // over reports whether no old session is left.
 func (i *importer[T]) over(now time.Time) bool { return !i.Until.IsZero() && !now.Before(i.Until) }
 
+// copiesUntil returns until when copies of old cookies may come, from now on.
+func (i *importer[T]) copiesUntil(now time.Time) time.Time {
+	if i.Until.IsZero() {
+		return now.Add(maxLifetime)
+	}
+	return i.Until
+}
+
 // token returns the value of the old cookie, "" if there is none.
 func (i *importer[T]) token(r *http.Request) string {
 	var h cookieHeader
