@@ -28,7 +28,7 @@ Usage: ci/test.sh [everything | quick | platforms]
                 nghttp2-client, python3-requests   for e2e
               Debian starts the servers as services, which the tests do not use.
               Otherwise install them yourself, or these parts do not run.
-  quick       what needs no server and no browser, in two minutes: gofmt, vet,
+  quick       what needs no server and no browser, in two to five minutes: gofmt, vet,
               staticcheck, what the root module requires, its tests with the race
               detector (without the mutations, and few seeds of the simulations),
               the README's program and its curl lines, links. It installs nothing.
